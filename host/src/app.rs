@@ -1,0 +1,141 @@
+//! Builds all parts in the order in which data flows, and runs them until the end.
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::delivery::Deliveries;
+use crate::dispatch::Dispatcher;
+use crate::ingress::Ingress;
+use crate::plugins::{ChainError, Compiler, Host, Plugins, build_chain};
+use crate::sink::Sink;
+use crate::source;
+use crate::subscription::Interest;
+use crate::telemetry::Counters;
+use crate::{nats, server};
+
+/// Sockets that the caller has bound, so that tests can take free ports.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For the service next to the distributor.
+    pub service: TcpListener,
+}
+
+/// Why the distributor could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// WebAssembly cannot be run on this machine.
+    #[error("cannot set up WebAssembly: {0}")]
+    Engine(wasmtime::Error),
+    /// The plugins.
+    #[error("{0}")]
+    Chain(#[from] ChainError),
+    /// NATS.
+    #[error("cannot use NATS: {0}")]
+    Nats(String),
+    /// The listener.
+    #[error("the listener failed: {0}")]
+    Server(std::io::Error),
+}
+
+/// Runs the distributor until `shutdown`, and then until what it has is delivered or the drain time-out is over.
+///
+/// `interest` says what to listen for; whoever holds its sender changes that.
+///
+/// # Errors
+/// Why it could not start. Nothing that happens later ends it.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    interest: watch::Receiver<Arc<Interest>>,
+    compiler: Compiler,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let counters = Arc::new(Counters::default());
+    let host = Arc::new(Host::new(compiler).map_err(RunError::Engine)?);
+    let chain = build_chain(&host, &config, 1).await?;
+    for plugin in &chain.plugins {
+        let (version, digest) = (plugin.version(), plugin.digest());
+        tracing::info!(plugin = %plugin.name(), version, digest, generation = chain.generation, "plugin loaded");
+    }
+    let plugins = Arc::new(Plugins::new(chain));
+
+    let client = nats::connect(&config.nats)
+        .await
+        .map_err(|error| RunError::Nats(error.to_string()))?;
+
+    // Control plane → service.
+    let deliveries = Arc::new(Deliveries::new(&config.delivery, Arc::clone(&counters)));
+    let mut delivering = JoinSet::new();
+    deliveries.run(&mut delivering);
+    let dispatcher = Dispatcher {
+        interest: interest.clone(),
+        plugins: Arc::clone(&plugins),
+        deliveries: Arc::clone(&deliveries),
+        counters: Arc::clone(&counters),
+    };
+    let receiving = source::nats::run(
+        client.clone(),
+        config.nats.group.clone(),
+        interest,
+        dispatcher,
+        shutdown.clone(),
+    );
+    let receiving = tokio::spawn(receiving);
+
+    // Service → control plane. It stays up until the end: the service may finish its work while we drain.
+    let ingress = Arc::new(Ingress {
+        plugins: Arc::clone(&plugins),
+        sink: Sink::new(client.clone()),
+        counters: Arc::clone(&counters),
+    });
+    let stop_serving = CancellationToken::new();
+    let serving = axum::serve(listeners.service, server::router(&config.server, ingress));
+    let serving = serving.with_graceful_shutdown(stop_serving.clone().cancelled_owned());
+    let serving = tokio::spawn(async move { serving.await });
+
+    shutdown.cancelled().await;
+    tracing::info!(pending = deliveries.pending(), "shutting down: delivering what is here");
+    let drained = tokio::time::timeout(config.drain_timeout, async {
+        let received = receiving.await;
+        deliveries.drained().await;
+        received
+    });
+    let received = drained.await;
+    deliveries.close();
+    stop_serving.cancel();
+    let served = tokio::time::timeout(SERVER_GRACE, serving).await;
+    summarize(&counters, &plugins, deliveries.pending());
+    match (received, served) {
+        (Ok(Ok(Err(error))), _) => Err(RunError::Nats(error.to_string())),
+        (_, Ok(Ok(Err(error)))) => Err(RunError::Server(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Time that open requests of the service get after the last delivery.
+const SERVER_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
+
+fn summarize(counters: &Counters, plugins: &Plugins, pending: usize) {
+    if pending > 0 {
+        tracing::error!(
+            pending,
+            "the drain time-out is over: these deliveries are lost, core NATS keeps no copy"
+        );
+    }
+    let counted: Vec<_> = counters
+        .values()
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    tracing::info!("stopped: {}", counted.join(" "));
+    for plugin in &plugins.current().plugins {
+        for (metric, value) in plugin.metrics() {
+            tracing::info!(plugin = %plugin.name(), metric, value, "plugin counted");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The commands. Without one, the sidecar runs.
+
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Lookup, report, variables};
+use crate::plugins::{Compiler, Host, build_chain};
+
+/// Sidecar that carries `CloudEvents` between NATS and the service next to it, filtered by WebAssembly plugins.
+#[derive(Debug, Parser)]
+#[command(
+    name = "distributor",
+    disable_version_flag = true,
+    after_help = "`distributor --help` lists every environment variable.",
+    after_long_help = variables::help_text()
+)]
+pub struct Arguments {
+    /// What to do; without a command the sidecar runs.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the sidecar (the default).
+    Run,
+    /// Check configuration and plugins, print what is in force, and connect to nothing.
+    ///
+    /// Exit code 0: the sidecar would start; 64: the configuration is wrong; 1: a plugin is not usable.
+    ///
+    /// Example: PUBSUB_TOPIC='sh.keptn.event.*.triggered' PROJECT_FILTER=sockshop distributor check
+    Check,
+    /// Print the version.
+    Version,
+    /// Commands around plugins.
+    #[command(subcommand, hide = true)]
+    Plugin(PluginCommand),
+}
+
+/// Commands around plugins.
+#[derive(Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Compile a component from standard input to native code on standard output, for the sidecar itself.
+    Compile,
+}
+
+/// The text of `distributor check`.
+///
+/// # Errors
+/// Why a plugin is not usable.
+pub async fn check(config: &Config, lookup: Lookup<'_>, compiler: Compiler) -> anyhow::Result<String> {
+    use std::fmt::Write;
+
+    let mut text = report::effective(config, lookup);
+    let host = Arc::new(Host::new(compiler).map_err(|error| anyhow::anyhow!("cannot set up WebAssembly: {error:#}"))?);
+    let chain = build_chain(&host, config, 1).await?;
+    writeln!(text, "Chain")?;
+    for plugin in &chain.plugins {
+        let directions: Vec<_> = plugin
+            .directions()
+            .iter()
+            .map(|direction| format!("{direction:?}").to_lowercase())
+            .collect();
+        writeln!(
+            text,
+            "  {:<32}{} {} on {}, sha256 {}",
+            plugin.name(),
+            plugin.version(),
+            plugin.hooks().join("+"),
+            directions.join("+"),
+            plugin.digest()
+        )?;
+    }
+    for warning in &config.warnings {
+        writeln!(text, "warning: {warning}")?;
+    }
+    Ok(text)
+}

@@ -1,0 +1,178 @@
+//! Every environment variable: the one table behind the parser, `--help`, `distributor check` and the README.
+
+use std::fmt::Write;
+
+/// How the text of a variable is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// As it is.
+    Text,
+    /// As it is, and shown only as `***`.
+    Secret,
+    /// An integer in Go's notation: decimal, `0x…`, `0o…`, `0b…`, `_` between digits.
+    Integer,
+    /// A number of seconds.
+    Seconds,
+    /// `true`, `false`, `1`, `0`, `t`, `f` and their capitals.
+    Boolean,
+    /// `10s`, `1m30s`, `500ms`.
+    Duration,
+    /// Items between commas.
+    List,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Secret => "secret",
+            Self::Integer => "integer",
+            Self::Seconds => "seconds",
+            Self::Boolean => "boolean",
+            Self::Duration => "duration",
+            Self::List => "list",
+        }
+    }
+}
+
+/// One environment variable.
+#[derive(Debug)]
+pub struct Variable {
+    /// Its exact name.
+    pub name: &'static str,
+    /// How it is read.
+    pub kind: Kind,
+    /// What counts when it is not set.
+    pub default: &'static str,
+    /// What it does, in one sentence.
+    pub help: &'static str,
+}
+
+macro_rules! variables {
+    ($($title:literal: [$($constant:ident $kind:ident $default:literal $help:literal)*])*) => {
+        $($(
+            #[doc = $help]
+            pub const $constant: Variable = Variable {
+                name: stringify!($constant),
+                kind: Kind::$kind,
+                default: $default,
+                help: $help,
+            };
+        )*)*
+        /// All variables in groups, in the order they are documented.
+        pub const GROUPS: &[(&str, &[Variable])] = &[$(($title, &[$($constant),*])),*];
+    };
+}
+
+variables! {
+    "Receiving events": [
+        PUBSUB_URL Text "nats://keptn-nats" "NATS servers, separated by commas; `user:password@` may stand before a host, the port defaults to 4222."
+        PUBSUB_TOPIC List "" "Subjects (event types) to receive; the wildcards `*` and `>` are allowed."
+        PUBSUB_GROUP Text "" "Queue group: of all instances with the same group one gets each event. Empty: every instance gets every event."
+    ]
+    "Delivering to the service": [
+        PUBSUB_RECIPIENT Text "http://127.0.0.1" "Host of the service, with or without `http://`."
+        PUBSUB_RECIPIENT_PORT Text "8080" "Port of the service."
+        PUBSUB_RECIPIENT_PATH Text "" "Path of the service."
+        DELIVERY_CONCURRENCY Integer "16" "Deliveries at the same time. Events of one `shkeptncontext` are always delivered one after the other, in order."
+        DELIVERY_TIMEOUT Duration "60s" "Time the service has to answer one request."
+        DELIVERY_RETRY Integer "10" "Attempts after the first one, with growing random pauses from 500 ms up to 1 min."
+    ]
+    "Filtering": [
+        PROJECT_FILTER List "" "Projects whose events are delivered; empty: all. Applies to events that no subscription of the control plane matched."
+        STAGE_FILTER List "" "Stages whose events are delivered; empty: all."
+        SERVICE_FILTER List "" "Services whose events are delivered; empty: all."
+        PLUGINS_DIR Text "" "Directory with `plugins.toml` and WebAssembly components, run after the built-in filter. Empty: the built-in filter alone."
+    ]
+    "Listening on localhost": [
+        API_PROXY_PORT Integer "8081" "Port for the service next to the distributor; `0` takes a free one."
+        EVENT_FORWARDING_PATH Text "/event" "Path that takes events of the service and sends them to the control plane."
+        API_PROXY_PATH Text "/" "Path prefix of the API proxy."
+        API_PROXY_MAX_PAYLOAD_BYTES_KB Integer "64" "Largest request body, in units of 1024 bytes, on every path; `0` or less: no limit."
+        API_PROXY_HTTP_TIMEOUT Seconds "30" "Time a call to the Keptn API may take; `0` or less: no limit."
+    ]
+    "Keptn API": [
+        KEPTN_API_ENDPOINT Text "" "URL of the Keptn API. Set: remote execution plane, events are polled over HTTP. Empty: in the cluster, events come over NATS."
+        KEPTN_API_TOKEN Secret "" "Token of the Keptn API, sent as `x-token`."
+        HTTP_POLLING_INTERVAL Seconds "10" "Pause between two polls of the Keptn API, at least 1."
+        HTTP_SSL_VERIFY Boolean "true" "Whether certificates are verified."
+        OAUTH_CLIENT_ID Text "" "OAuth client id."
+        OAUTH_CLIENT_SECRET Secret "" "OAuth client secret."
+        OAUTH_DISCOVERY Text "" "URL of the OpenID Connect discovery document."
+        OAUTH_TOKEN_URL Text "" "URL that gives tokens; wins over discovery."
+        OAUTH_SCOPES List "" "Scopes to ask for."
+    ]
+    "Registration": [
+        DISABLE_REGISTRATION Boolean "false" "Do not register an integration at the control plane."
+        REGISTRATION_INTERVAL Duration "10s" "Pause between attempts to register."
+        MAX_REGISTRATION_RETRIES Integer "10" "Attempts to register at start."
+        HEARTBEAT_INTERVAL Duration "10s" "Pause between heartbeats."
+        MAX_HEARTBEAT_RETRIES Integer "10" "Failed heartbeats in a row after which the registration is given up."
+        LOCATION Text "" "Where the integration runs. Empty: `control-plane` or `remote-execution-plane`."
+        DISTRIBUTOR_VERSION Text "" "Version of the distributor in the registration. Empty: its own."
+        VERSION Text "" "Version of the integration."
+        K8S_DEPLOYMENT_NAME Text "" "Deployment of the integration; its name in Keptn."
+        K8S_POD_NAME Text "" "Pod of the integration."
+        K8S_NAMESPACE Text "" "Namespace of the integration."
+        K8S_NODE_NAME Text "" "Node the integration runs on."
+    ]
+    "Operation": [
+        LOG_LEVEL Text "info" "`error`, `warn`, `info`, `debug`, `trace`, or a list like `info,distributor::delivery=debug`. Logs go to standard error."
+        SHUTDOWN_DRAIN_TIMEOUT Duration "25s" "Time that events in flight get to be delivered after SIGTERM."
+    ]
+}
+
+/// All variables in the order they are documented.
+pub fn all() -> impl Iterator<Item = &'static Variable> {
+    GROUPS.iter().flat_map(|(_, variables)| variables.iter())
+}
+
+/// The table for `--help`.
+#[must_use]
+pub fn help_text() -> String {
+    let mut text = String::from("The configuration is read from environment variables:\n");
+    for (title, variables) in GROUPS {
+        write!(text, "\n{title}:\n").expect("writing to a String cannot fail");
+        for Variable {
+            name,
+            kind,
+            default,
+            help,
+        } in *variables
+        {
+            let default = if default.is_empty() {
+                String::new()
+            } else {
+                format!(" [default: {default}]")
+            };
+            writeln!(text, "  {name} ({}){default}\n          {help}", kind.name())
+                .expect("writing to a String cannot fail");
+        }
+    }
+    text
+}
+
+/// The table for the README, in Markdown.
+#[must_use]
+pub fn markdown_table() -> String {
+    let mut table = String::from("| variable | kind | default | meaning |\n|---|---|---|---|\n");
+    for (title, variables) in GROUPS {
+        writeln!(table, "| **{title}** | | | |").expect("writing to a String cannot fail");
+        for Variable {
+            name,
+            kind,
+            default,
+            help,
+        } in *variables
+        {
+            let default = if default.is_empty() {
+                String::new()
+            } else {
+                format!("`{default}`")
+            };
+            writeln!(table, "| `{name}` | {} | {default} | {help} |", kind.name())
+                .expect("writing to a String cannot fail");
+        }
+    }
+    table
+}

@@ -1,0 +1,198 @@
+//! Deliveries: queued by key, tried side by side, tried again after a growing pause.
+//!
+//! Called by [`crate::dispatch`] with events that passed the plugins. It knows nothing of subscriptions but their ids,
+//! and nothing of plugins.
+
+mod body;
+mod lanes;
+mod recipient;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+pub use self::body::Body;
+pub use self::lanes::Key;
+use self::lanes::Lanes;
+pub use self::recipient::AttemptError;
+use self::recipient::Recipient;
+use crate::budget::Held;
+use crate::config::DeliveryConfig;
+use crate::event::Event;
+use crate::subscription::Subscription;
+use crate::telemetry::Counters;
+
+/// Pause after the first failed attempt; doubled after each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// One event on its way to the service.
+#[derive(Debug)]
+pub struct Delivery {
+    /// As it is to be delivered.
+    pub event: Event,
+    /// The subscription it is delivered for.
+    pub subscription: Option<Arc<Subscription>>,
+    /// Its place in memory, shared by all deliveries of one received event.
+    pub held: Arc<Held>,
+    /// The chain it passed.
+    pub generation: u64,
+    attempts: u32,
+}
+
+impl Delivery {
+    /// A delivery that has not been tried.
+    #[must_use]
+    pub fn new(event: Event, subscription: Option<Arc<Subscription>>, held: Arc<Held>, generation: u64) -> Self {
+        Self {
+            event,
+            subscription,
+            held,
+            generation,
+            attempts: 0,
+        }
+    }
+
+    fn subscription_id(&self) -> Option<&str> {
+        self.subscription.as_ref().map(|subscription| subscription.id.as_str())
+    }
+}
+
+/// Takes events to the service.
+#[derive(Debug)]
+pub struct Deliveries {
+    lanes: Lanes<Delivery>,
+    recipient: Recipient,
+    max_retries: u32,
+    concurrency: usize,
+    counters: Arc<Counters>,
+}
+
+impl Deliveries {
+    /// Nothing is delivered before [`Deliveries::run`].
+    #[must_use]
+    pub fn new(config: &DeliveryConfig, counters: Arc<Counters>) -> Self {
+        Self {
+            lanes: Lanes::default(),
+            recipient: Recipient::new(config),
+            max_retries: config.retries,
+            concurrency: config.concurrency,
+            counters,
+        }
+    }
+
+    /// The key that keeps an event in order with others: its Keptn context. Events without one are in no order.
+    #[must_use]
+    pub fn key(&self, event: &Event) -> Key {
+        self.lanes.key(event.keptn_context().as_deref())
+    }
+
+    /// Queues a delivery.
+    pub fn push(&self, key: Key, delivery: Delivery) {
+        self.lanes.push(key, delivery);
+    }
+
+    /// Starts delivering, in tasks of `tasks`, until [`Deliveries::close`].
+    pub fn run(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
+        let deliveries = Arc::clone(self);
+        tasks.spawn(async move { deliveries.lanes.run_timer().await });
+        for _ in 0..self.concurrency {
+            let deliveries = Arc::clone(self);
+            tasks.spawn(async move {
+                while let Some((key, delivery)) = deliveries.lanes.next().await {
+                    deliveries.attempt(key, delivery).await;
+                }
+            });
+        }
+    }
+
+    /// Waits until everything is delivered or given up.
+    pub async fn drained(&self) {
+        self.lanes.empty().await;
+    }
+
+    /// What is neither delivered nor given up.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.lanes.count()
+    }
+
+    /// Starts no further attempts.
+    pub fn close(&self) {
+        self.lanes.close();
+    }
+
+    async fn attempt(&self, key: Key, mut delivery: Delivery) {
+        let (body, is_marked) = Body::of(&delivery.event, delivery.subscription_id());
+        let start = Instant::now();
+        delivery.attempts += 1;
+        if !is_marked && delivery.attempts == 1 {
+            self.counters.unmarked.increment();
+        }
+        let result = self.recipient.deliver(body).await;
+        let event = &delivery.event;
+        let subscription_id = delivery.subscription_id().unwrap_or_default();
+        let attempt = delivery.attempts;
+        match result {
+            Ok(status) => {
+                self.counters.delivered.increment();
+                tracing::info!(
+                    event_id = %event.id(), event_type = %event.ty(), subscription_id,
+                    keptn_context = %event.keptn_context().unwrap_or_default(), status = status.as_u16(), attempt,
+                    elapsed_ms = start.elapsed().as_millis(), generation = delivery.generation, "delivered"
+                );
+                self.lanes.done(key);
+            }
+            Err(error) if attempt <= self.max_retries => {
+                self.counters.retried.increment();
+                let pause = pause_after(attempt, fastrand::f64());
+                tracing::warn!(
+                    event_id = %event.id(), event_type = %event.ty(), subscription_id, attempt, %error,
+                    next_attempt_ms = pause.as_millis(), "delivery failed; trying again"
+                );
+                self.lanes.wait_until(Instant::now() + pause, key, delivery);
+            }
+            Err(error) => {
+                self.counters.undelivered.increment();
+                tracing::error!(
+                    event_id = %event.id(), event_type = %event.ty(), subscription_id, attempt, %error,
+                    "delivery given up; the event is lost to the service"
+                );
+                self.lanes.done(key);
+            }
+        }
+    }
+}
+
+/// Exponential with full jitter: somewhere between nothing and twice the pause before, so that many events that failed
+/// together do not come back together.
+fn pause_after(attempt: u32, random: f64) -> Duration {
+    let doublings = attempt.saturating_sub(1).min(16);
+    let ceiling = FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE);
+    ceiling.mul_f64(random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_minute_and_are_random_below_that() {
+        let check = |attempt: u32, random: f64, expected_ms: u128| {
+            assert_eq!(
+                pause_after(attempt, random).as_millis(),
+                expected_ms,
+                "attempt {attempt}"
+            );
+        };
+        check(1, 1.0, 500);
+        check(2, 1.0, 1000);
+        check(5, 1.0, 8000);
+        check(8, 1.0, 60_000);
+        check(1000, 1.0, 60_000);
+        check(8, 0.0, 0);
+        check(8, 0.5, 30_000);
+    }
+}

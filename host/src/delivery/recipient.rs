@@ -1,0 +1,153 @@
+//! One attempt: POST an event to the service, and say how it went.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::BodyExt;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::body::Body;
+use crate::config::DeliveryConfig;
+
+const CONTENT_TYPE_STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json");
+const OUR_NAME: HeaderValue = HeaderValue::from_static(concat!("distributor/", env!("CARGO_PKG_VERSION")));
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Idle connections are given up before most servers close theirs.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
+/// The answer's body is read so that the connection can be used again, but not without end.
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+/// Of an error's body, this much goes to the log.
+const MAX_EXCERPT_BYTES: usize = 256;
+
+/// The service that events are delivered to.
+#[derive(Debug)]
+pub(super) struct Recipient {
+    client: Client<HttpConnector, Body>,
+    uri: Uri,
+    timeout: Duration,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AttemptError {
+    /// Nobody there.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// The connection broke.
+    #[error("the connection broke before the answer was complete: {0}")]
+    Broken(String),
+    /// No answer in time.
+    #[error("no answer within {}", humantime::format_duration(*.0))]
+    Timeout(Duration),
+    /// Another status than 2xx.
+    #[error("answered {status}{}{excerpt}", if excerpt.is_empty() { "" } else { ": " })]
+    Status {
+        /// The status.
+        status: StatusCode,
+        /// Start of the answer's body, fit for a log line.
+        excerpt: String,
+    },
+}
+
+impl Recipient {
+    /// The service of the configuration. Opens no connection.
+    #[must_use]
+    pub(super) fn new(config: &DeliveryConfig) -> Self {
+        let mut connector = HttpConnector::new();
+        // Requests are written whole, so that there is nothing to wait for.
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(config.concurrency)
+            .build(connector);
+        Self {
+            client,
+            uri: config.recipient.clone(),
+            timeout: config.timeout,
+        }
+    }
+
+    /// Sends an event once.
+    ///
+    /// # Errors
+    /// Whatever is not a complete answer with a status from 200 to 299.
+    pub(super) async fn deliver(&self, body: Body) -> Result<StatusCode, AttemptError> {
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, CONTENT_TYPE_STRUCTURED);
+        headers.insert(USER_AGENT, OUR_NAME);
+        tokio::time::timeout(self.timeout, self.exchange(request))
+            .await
+            .unwrap_or(Err(AttemptError::Timeout(self.timeout)))
+    }
+
+    async fn exchange(&self, request: Request<Body>) -> Result<StatusCode, AttemptError> {
+        let answer = self.client.request(request).await.map_err(|error| {
+            let text = with_sources(&error);
+            if error.is_connect() {
+                AttemptError::Connect(text)
+            } else {
+                AttemptError::Broken(text)
+            }
+        })?;
+        let (head, body) = answer.into_parts();
+        let start = read_start(body).await;
+        if head.status.is_success() {
+            // The service has said that it took the event. What happens to the rest of its answer changes nothing.
+            return Ok(head.status);
+        }
+        Err(AttemptError::Status {
+            status: head.status,
+            excerpt: excerpt(&start),
+        })
+    }
+}
+
+async fn read_start(mut body: hyper::body::Incoming) -> Bytes {
+    let mut start = Bytes::new();
+    let mut read = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        let Ok(data) = frame.into_data() else { continue };
+        read += data.len();
+        if start.is_empty() {
+            start = data;
+        }
+        if read > MAX_ANSWER_BYTES {
+            // Dropping the body closes the connection.
+            break;
+        }
+    }
+    start
+}
+
+fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(MAX_EXCERPT_BYTES)]);
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
+/// The message with what is behind it: hyper's own says only `client error (Connect)`.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,177 @@
+//! Events of the service: taken over HTTP, through the plugins, to the control plane.
+//!
+//! Called by [`crate::server`]. It does not know the API proxy.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+
+use crate::event::{Event, EventBuilder, Malformed, split_batch};
+use crate::plugins::{Context, Direction, Passage, PluginError, Plugins};
+use crate::sink::{Sink, SinkError};
+use crate::telemetry::Counters;
+
+/// Only ever copied to the log of the control plane, never sent as an event (as in the original).
+const ERROR_LOG_TYPE: &str = "sh.keptn.log.error";
+
+/// Takes events of the service.
+#[derive(Debug)]
+pub struct Ingress {
+    /// What may drop or change an event.
+    pub plugins: Arc<Plugins>,
+    /// Where it goes.
+    pub sink: Sink,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+}
+
+/// Why events were not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum IngressError {
+    /// Not an event.
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+    /// One of a batch is not an event.
+    #[error("event {number} of the batch: {error}")]
+    MalformedInBatch {
+        /// Counted from 1.
+        number: usize,
+        /// What is wrong with it.
+        error: Malformed,
+    },
+    /// A plugin failed.
+    #[error("{0}")]
+    Plugin(#[from] PluginError),
+    /// Not sent.
+    #[error("{0}")]
+    Sink(#[from] SinkError),
+}
+
+impl IngressError {
+    /// The status that tells the service what to do.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) | Self::MalformedInBatch { .. } | Self::Sink(SinkError::Type { .. }) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Sink(SinkError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Plugin(_) | Self::Sink(SinkError::Unconfirmed(_)) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl Ingress {
+    /// Takes what one request holds: an event in structured or binary mode, or a batch. Returns when the control plane
+    /// has all of it.
+    ///
+    /// # Errors
+    /// Why it has not.
+    pub async fn accept(&self, headers: &HeaderMap, body: Bytes) -> Result<(), IngressError> {
+        let mut outgoing = Vec::new();
+        for event in events(headers, body)? {
+            if event.ty() == ERROR_LOG_TYPE {
+                tracing::debug!(event_id = %event.id(), "error log without a registration; nobody to tell");
+                continue;
+            }
+            for event in self.pass(event).await? {
+                outgoing.push((self.sink.check(&event)?, event));
+            }
+        }
+        if outgoing.is_empty() {
+            return Ok(());
+        }
+        self.sink.send(&outgoing).await?;
+        for (_, event) in &outgoing {
+            self.counters.forwarded.increment();
+            tracing::info!(
+                event_id = %event.id(), event_type = %event.ty(),
+                keptn_context = %event.keptn_context().unwrap_or_default(),
+                triggered_id = %event.triggered_id().unwrap_or_default(), "forwarded"
+            );
+        }
+        Ok(())
+    }
+
+    async fn pass(&self, event: Event) -> Result<Vec<Event>, PluginError> {
+        let chain = arc_swap::Guard::into_inner(self.plugins.current());
+        let context = Context {
+            direction: Direction::Outgoing,
+            subscription: None,
+            received_on: "",
+            receipt: 1,
+        };
+        match chain.run(&event, &context).await {
+            Ok(Passage::Unchanged) => Ok(vec![event]),
+            Ok(Passage::Replaced(events)) => Ok(events),
+            Ok(Passage::Dropped { by, reason }) => {
+                self.counters.dropped.increment();
+                tracing::debug!(event_id = %event.id(), event_type = %event.ty(), plugin = %by, reason, "dropped by a plugin");
+                Ok(Vec::new())
+            }
+            Err(error) => {
+                self.counters.plugin_failures.increment();
+                tracing::error!(%error, generation = chain.generation, "a plugin failed; the service is told to try again");
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The events of a request (`CloudEvents` HTTP protocol binding, section 3). As in the original, a structured event is
+/// taken under any content type.
+fn events(headers: &HeaderMap, body: Bytes) -> Result<Vec<Event>, IngressError> {
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    if content_type.starts_with("application/cloudevents-batch") {
+        let elements = split_batch(&body)?.into_iter().enumerate();
+        let events = elements.map(|(index, bytes)| {
+            Event::parse(bytes).map_err(|error| IngressError::MalformedInBatch {
+                number: index + 1,
+                error,
+            })
+        });
+        return events.collect();
+    }
+    if !headers.contains_key("ce-specversion") || content_type.starts_with("application/cloudevents") {
+        return Ok(vec![Event::parse(body)?]);
+    }
+    let mut attributes = Vec::new();
+    for (name, value) in headers {
+        let attribute = match name.as_str() {
+            "content-type" => "datacontenttype",
+            name => match name.strip_prefix("ce-") {
+                Some(attribute) => attribute,
+                None => continue,
+            },
+        };
+        attributes.push((attribute.to_owned(), percent_decoded(value.as_bytes())));
+    }
+    Ok(vec![Event::parse(EventBuilder::from_binary(&attributes, &body)?)?])
+}
+
+/// Text of an attribute in a header (HTTP protocol binding, section 3.1.3.2).
+fn percent_decoded(value: &[u8]) -> String {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some((&first, after)) = rest.split_first() {
+        let hex = (first == b'%')
+            .then(|| std::str::from_utf8(after.get(..2)?).ok())
+            .flatten();
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

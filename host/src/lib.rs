@@ -1,0 +1,22 @@
+//! The parts of the distributor, in the order in which an event meets them.
+//!
+//! An event is followed in four files: [`source::nats`] → [`dispatch`] → [`plugins`] → [`delivery`]; an event of the
+//! service goes [`ingress`] → [`plugins`] → [`sink`]. `ARCHITECTURE.md` has the map.
+
+pub mod app;
+pub mod budget;
+pub mod cli;
+pub mod config;
+pub mod delivery;
+pub mod dispatch;
+pub mod event;
+pub mod ingress;
+pub mod json;
+pub mod nats;
+pub mod plugins;
+pub mod server;
+pub mod sink;
+pub mod source;
+pub mod subject;
+pub mod subscription;
+pub mod telemetry;

@@ -1,0 +1,328 @@
+//! Between [`Event`] and the records of the contract.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+
+use super::bindings::exports::keptn::distributor::lifecycle::EventParts;
+use super::bindings::keptn::distributor::types::{
+    AttributeValueParam, AttributeValueResult, CloudEventParam, CloudEventResult, Direction as WitDirection,
+    EventContext, EventDataParam, EventDataResult, ExtensionParam, Subscription as WitSubscription,
+};
+use super::chain::Context;
+use super::instance::Direction;
+use crate::event::{AttributeValue, Data, Event, EventBuilder, Malformed, Member, Payload, is_json_type};
+use crate::json::Kind;
+use crate::subscription::Subscription;
+
+/// Members that are fields of their own in the contract, or hold the payload; all others are extensions.
+const FIELDS: [&str; 10] = [
+    "id",
+    "source",
+    "type",
+    "specversion",
+    "subject",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "data",
+    "data_base64",
+];
+
+/// The parts of an event that go into a hook. It owns what had to be decoded; the records borrow from it while the
+/// call runs.
+pub(super) struct Lowered<'a> {
+    id: Cow<'a, str>,
+    source: Cow<'a, str>,
+    ty: Cow<'a, str>,
+    specversion: Cow<'a, str>,
+    subject: Option<Cow<'a, str>>,
+    time: Option<Cow<'a, str>>,
+    datacontenttype: Option<Cow<'a, str>>,
+    dataschema: Option<Cow<'a, str>>,
+    extensions: Vec<(Cow<'a, str>, Extension<'a>)>,
+    data: LoweredData<'a>,
+    project: Option<Cow<'a, str>>,
+    stage: Option<Cow<'a, str>>,
+    service: Option<Cow<'a, str>>,
+    labels: Vec<(String, String)>,
+    keptn_context: Option<Cow<'a, str>>,
+    triggered_id: Option<Cow<'a, str>>,
+}
+
+enum Extension<'a> {
+    Boolean(bool),
+    Integer(i32),
+    Text(Cow<'a, str>),
+}
+
+enum LoweredData<'a> {
+    None,
+    Json(&'a str),
+    Text(Cow<'a, str>),
+    Binary(Vec<u8>),
+}
+
+impl<'a> Lowered<'a> {
+    /// Takes what the hook looks at, and nothing else.
+    pub(super) fn new(event: &'a Event, reads: EventParts) -> Self {
+        let mut lowered = Self {
+            id: event.id(),
+            source: event.source(),
+            ty: event.ty(),
+            specversion: event.specversion(),
+            subject: None,
+            time: None,
+            datacontenttype: None,
+            dataschema: None,
+            extensions: Vec::new(),
+            data: if reads.contains(EventParts::DATA) {
+                data(event)
+            } else {
+                LoweredData::None
+            },
+            project: event.project(),
+            stage: event.stage(),
+            service: event.service(),
+            labels: event.labels(),
+            keptn_context: event.keptn_context(),
+            triggered_id: event.triggered_id(),
+        };
+        if reads.contains(EventParts::OPTIONAL_ATTRIBUTES) {
+            for (name, member) in event.members() {
+                lowered.add_optional_attribute(name, member);
+            }
+        }
+        lowered
+    }
+
+    fn add_optional_attribute(&mut self, name: Cow<'a, str>, member: Member<'a>) {
+        match name.as_ref() {
+            "subject" => self.subject = member.text(),
+            "time" => self.time = member.text(),
+            "datacontenttype" => self.datacontenttype = member.text(),
+            "dataschema" => self.dataschema = member.text(),
+            other if FIELDS.contains(&other) => {}
+            _ => {
+                if let Some(value) = extension(member) {
+                    self.extensions.push((name, value));
+                }
+            }
+        }
+    }
+
+    pub(super) fn extension_records(&self) -> Vec<ExtensionParam<'_>> {
+        let records = self.extensions.iter().map(|(name, value)| ExtensionParam {
+            name,
+            value: match value {
+                Extension::Boolean(value) => AttributeValueParam::Boolean(*value),
+                Extension::Integer(value) => AttributeValueParam::Integer(*value),
+                Extension::Text(text) => AttributeValueParam::Text(text),
+            },
+        });
+        records.collect()
+    }
+
+    pub(super) fn label_records(&self) -> Vec<(&str, &str)> {
+        self.labels
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect()
+    }
+
+    pub(super) fn event_record<'r>(&'r self, extensions: &'r [ExtensionParam<'r>]) -> CloudEventParam<'r> {
+        CloudEventParam {
+            id: &self.id,
+            source: &self.source,
+            type_: &self.ty,
+            specversion: &self.specversion,
+            subject: self.subject.as_deref(),
+            time: self.time.as_deref(),
+            datacontenttype: self.datacontenttype.as_deref(),
+            dataschema: self.dataschema.as_deref(),
+            extensions,
+            data: match &self.data {
+                LoweredData::None => None,
+                LoweredData::Json(text) => Some(EventDataParam::Json(text)),
+                LoweredData::Text(text) => Some(EventDataParam::Text(text)),
+                LoweredData::Binary(bytes) => Some(EventDataParam::Binary(bytes)),
+            },
+        }
+    }
+
+    pub(super) fn context_record<'r>(
+        &'r self,
+        context: &'r Context<'r>,
+        labels: &'r [(&'r str, &'r str)],
+        lists: &'r SubscriptionLists<'r>,
+    ) -> EventContext<'r> {
+        EventContext {
+            direction: match context.direction {
+                Direction::Incoming => WitDirection::Incoming,
+                Direction::Outgoing => WitDirection::Outgoing,
+            },
+            project: self.project.as_deref(),
+            stage: self.stage.as_deref(),
+            service: self.service.as_deref(),
+            labels,
+            keptn_context: self.keptn_context.as_deref(),
+            triggered_id: self.triggered_id.as_deref(),
+            subscription: context.subscription.map(|subscription| WitSubscription {
+                id: &subscription.id,
+                event: subscription.event.as_str(),
+                projects: &lists.projects,
+                stages: &lists.stages,
+                services: &lists.services,
+            }),
+            received_on: context.received_on,
+            receipt: context.receipt,
+        }
+    }
+}
+
+/// The filter lists of the subscription in the form that the records borrow.
+pub(super) struct SubscriptionLists<'a> {
+    projects: Vec<&'a str>,
+    stages: Vec<&'a str>,
+    services: Vec<&'a str>,
+}
+
+impl<'a> SubscriptionLists<'a> {
+    pub(super) fn new(subscription: Option<&'a Subscription>) -> Self {
+        let borrowed = |list: fn(&Subscription) -> &Vec<String>| {
+            subscription.map_or_else(Vec::new, |subscription| {
+                list(subscription).iter().map(String::as_str).collect()
+            })
+        };
+        Self {
+            projects: borrowed(|subscription| &subscription.projects),
+            stages: borrowed(|subscription| &subscription.stages),
+            services: borrowed(|subscription| &subscription.services),
+        }
+    }
+}
+
+/// The value of an extension attribute, if the contract can carry it.
+fn extension(member: Member<'_>) -> Option<Extension<'_>> {
+    match member.kind() {
+        Kind::String { .. } => member.text().map(Extension::Text),
+        Kind::Boolean => Some(Extension::Boolean(member.json() == "true")),
+        Kind::Number => member.json().parse().ok().map(Extension::Integer),
+        _ => None,
+    }
+}
+
+fn data(event: &Event) -> LoweredData<'_> {
+    match event.data() {
+        Data::Absent => LoweredData::None,
+        Data::Json(_) => {
+            let members = event.members();
+            let find = |wanted: &str| {
+                members
+                    .iter()
+                    .rev()
+                    .find(|(name, _)| name == wanted)
+                    .map(|(_, member)| *member)
+            };
+            let is_json = find("datacontenttype")
+                .and_then(Member::text)
+                .is_none_or(|ty| is_json_type(&ty));
+            match find("data") {
+                // Text with a textual content type is text; with a JSON content type it is a JSON string.
+                Some(member) if !is_json && matches!(member.kind(), Kind::String { .. }) => {
+                    member.text().map_or(LoweredData::None, LoweredData::Text)
+                }
+                Some(member) => LoweredData::Json(member.json()),
+                None => LoweredData::None,
+            }
+        }
+        Data::Base64(_) => {
+            let members = event.members();
+            let text = members
+                .iter()
+                .rev()
+                .find(|(name, _)| name == "data_base64")
+                .and_then(|(_, member)| member.text());
+            let bytes = text.and_then(|text| base64::engine::general_purpose::STANDARD.decode(text.as_bytes()).ok());
+            bytes.map_or(LoweredData::None, LoweredData::Binary)
+        }
+    }
+}
+
+/// Makes an event of what a transform returned for `received`.
+///
+/// What the transform could not see, because it does not read it or the contract cannot carry it, is taken over from
+/// `received` as long as the id is the same.
+pub(super) fn lift(returned: &CloudEventResult, received: &Event, reads: EventParts) -> Result<Event, Malformed> {
+    let is_same = returned.id == received.id();
+    let payload_size = match &returned.data {
+        Some(EventDataResult::Json(text) | EventDataResult::Text(text)) => text.len(),
+        Some(EventDataResult::Binary(bytes)) => bytes.len() * 4 / 3,
+        None => received.bytes().len(),
+    };
+    let mut builder = EventBuilder::new(payload_size + 512)
+        .attribute("specversion", AttributeValue::Text(&returned.specversion))
+        .attribute("id", AttributeValue::Text(&returned.id))
+        .attribute("source", AttributeValue::Text(&returned.source))
+        .attribute("type", AttributeValue::Text(&returned.type_));
+    for (name, value) in [
+        ("subject", &returned.subject),
+        ("time", &returned.time),
+        ("datacontenttype", &returned.datacontenttype),
+        ("dataschema", &returned.dataschema),
+    ] {
+        if let Some(text) = value {
+            builder = builder.attribute(name, AttributeValue::Text(text));
+        }
+    }
+    for extension in &returned.extensions {
+        if FIELDS.contains(&extension.name.as_str()) {
+            return Err(Malformed::BadAttribute {
+                attribute: extension.name.clone(),
+                problem: "is no extension attribute",
+            });
+        }
+        let value = match &extension.value {
+            AttributeValueResult::Boolean(value) => AttributeValue::Boolean(*value),
+            AttributeValueResult::Integer(value) => AttributeValue::Integer(*value),
+            AttributeValueResult::Text(text) => AttributeValue::Text(text),
+        };
+        builder = builder.attribute(&extension.name, value);
+    }
+    let reads_data = reads.contains(EventParts::DATA);
+    if is_same {
+        for (name, member) in received.members() {
+            let is_payload = name == "data" || name == "data_base64";
+            let is_hidden = match name.as_ref() {
+                "data" | "data_base64" => !reads_data && returned.data.is_none(),
+                "id" | "source" | "type" | "specversion" => false,
+                "subject" | "time" | "datacontenttype" | "dataschema" => {
+                    !reads.contains(EventParts::OPTIONAL_ATTRIBUTES)
+                }
+                _ => !reads.contains(EventParts::OPTIONAL_ATTRIBUTES) || self::extension(member).is_none(),
+            };
+            let is_returned = returned.extensions.iter().any(|extension| extension.name == name)
+                || (!is_payload && is_set(returned, &name));
+            if is_hidden && !is_returned {
+                builder = builder.attribute(&name, AttributeValue::Json(member.json()));
+            }
+        }
+    }
+    let builder = match &returned.data {
+        Some(EventDataResult::Json(text)) => builder.payload(Payload::Json(text))?,
+        Some(EventDataResult::Text(text)) => builder.payload(Payload::Text(text))?,
+        Some(EventDataResult::Binary(bytes)) => builder.payload(Payload::Binary(bytes))?,
+        None => builder,
+    };
+    builder.finish()
+}
+
+fn is_set(returned: &CloudEventResult, name: &str) -> bool {
+    match name {
+        "subject" => returned.subject.is_some(),
+        "time" => returned.time.is_some(),
+        "datacontenttype" => returned.datacontenttype.is_some(),
+        "dataschema" => returned.dataschema.is_some(),
+        _ => false,
+    }
+}

@@ -1,0 +1,95 @@
+//! What went wrong in a plugin, in words for its author and for the operator.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::limits::LimitReached;
+use crate::event::Malformed;
+
+/// A hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// `filter.evaluate`
+    Filter,
+    /// `transform.apply`
+    Transform,
+}
+
+/// A plugin could not do its work on an event.
+#[derive(Debug, thiserror::Error)]
+pub struct PluginError {
+    /// Its name in the chain.
+    pub plugin: Arc<str>,
+    /// Its version.
+    pub version: String,
+    /// What was called.
+    pub hook: Hook,
+    /// The event.
+    pub event_id: String,
+    /// Its type.
+    pub event_type: String,
+    /// Why.
+    pub cause: Cause,
+    /// The last lines it printed; the text of a panic is there.
+    pub output: Vec<String>,
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// It was stopped.
+    #[error("{0}")]
+    Limit(LimitReached),
+    /// It crashed.
+    #[error("{0}")]
+    Trap(String),
+    /// No instance could be started.
+    #[error("{0}")]
+    Start(String),
+    /// It returned something that is no event.
+    #[error("returned an event that is none: {0}")]
+    InvalidEvent(Malformed),
+    /// It did what it may not do.
+    #[error("needs the `{0}` grant, which it does not have")]
+    NotGranted(&'static str),
+    /// It answered that it may work another time.
+    #[error("failed for now: {0}")]
+    Transient(String),
+    /// It answered that it will never work.
+    #[error("failed: {0}")]
+    Permanent(String),
+}
+
+impl PluginError {
+    /// Whether the same event may go through another time.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self.cause, Cause::Transient(_))
+    }
+}
+
+impl fmt::Display for PluginError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            plugin,
+            version,
+            hook,
+            event_id,
+            event_type,
+            cause,
+            output,
+        } = self;
+        let hook = match hook {
+            Hook::Filter => "filter",
+            Hook::Transform => "transform",
+        };
+        write!(
+            formatter,
+            "plugin {plugin:?} {version} ({hook}) on event {event_id} of type {event_type}: {cause}"
+        )?;
+        if !output.is_empty() {
+            write!(formatter, "; it printed: {}", output.join(" | "))?;
+        }
+        Ok(())
+    }
+}

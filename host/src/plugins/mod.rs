@@ -1,0 +1,154 @@
+//! The plugin platform: WebAssembly components in a chain that is replaced as a whole.
+//!
+//! Called by [`crate::dispatch`] and [`crate::ingress`] with an event, and by `app` to build the chain. It knows the
+//! contract (`wit/`) and nothing of where events come from or go to.
+
+#[expect(clippy::all, reason = "generated from the WIT")]
+mod bindings;
+mod chain;
+mod compile;
+mod convert;
+mod error;
+mod imports;
+mod instance;
+mod limits;
+mod load;
+mod manifest;
+mod output;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde_json::{Value, json};
+
+pub use self::chain::{Chain, Context, Passage};
+pub use self::compile::{COMMAND as COMPILE_COMMAND, Compiler, run_child as run_compiler};
+pub use self::error::{Cause, Hook, PluginError};
+pub use self::instance::{Direction, Plugin};
+pub use self::limits::{LimitReached, Limits};
+pub use self::load::{CONTRACT_VERSION, Host, LoadError, Settings};
+pub use self::manifest::ManifestError;
+use crate::config::{Config, FilterLists};
+
+/// Name of the built-in filter in the chain.
+pub const DEFAULT_FILTER: &str = "keptn-filter";
+
+/// The built-in filter, a component like any other; built by `build.rs` from `plugins/keptn-filter`.
+pub const DEFAULT_FILTER_COMPONENT: &[u8] = include_bytes!(env!("KEPTN_FILTER_COMPONENT"));
+
+/// The running chain.
+#[derive(Debug)]
+pub struct Plugins {
+    current: ArcSwap<Chain>,
+}
+
+/// Why there is no chain.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// The directory.
+    #[error("PLUGINS_DIR: {0}")]
+    Manifest(#[from] ManifestError),
+    /// A component file.
+    #[error("plugin {plugin:?}: cannot read {file}: {error}")]
+    Read {
+        /// Name in the chain.
+        plugin: String,
+        /// The file.
+        file: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A component.
+    #[error("plugin {plugin:?} ({file}) {error}")]
+    Load {
+        /// Name in the chain.
+        plugin: String,
+        /// The file.
+        file: String,
+        /// Why.
+        error: LoadError,
+    },
+}
+
+impl Plugins {
+    /// Starts with this chain.
+    #[must_use]
+    pub fn new(chain: Chain) -> Self {
+        Self {
+            current: ArcSwap::from_pointee(chain),
+        }
+    }
+
+    /// The chain of this moment. An event takes it once, and is done with it when the event is.
+    #[must_use]
+    pub fn current(&self) -> arc_swap::Guard<Arc<Chain>> {
+        self.current.load()
+    }
+}
+
+/// Builds the chain that the configuration asks for.
+///
+/// # Errors
+/// The first plugin that is not usable, and why.
+pub async fn build_chain(host: &Arc<Host>, config: &Config, generation: u64) -> Result<Chain, ChainError> {
+    let manifest = match &config.plugins_dir {
+        Some(directory) => manifest::read(directory)?,
+        None => manifest::Manifest {
+            default_filter: true,
+            entries: Vec::new(),
+        },
+    };
+    let mut plugins = Vec::with_capacity(manifest.entries.len() + 1);
+    if manifest.default_filter {
+        let loaded = host
+            .load(DEFAULT_FILTER_COMPONENT, default_filter_settings(&config.filter))
+            .await;
+        plugins.push(loaded.map_err(|error| ChainError::Load {
+            plugin: DEFAULT_FILTER.to_owned(),
+            file: "built in".to_owned(),
+            error,
+        })?);
+    }
+    for entry in manifest.entries {
+        let file = entry.component.display().to_string();
+        let component = std::fs::read(&entry.component).map_err(|error| ChainError::Read {
+            plugin: entry.name.clone(),
+            file: file.clone(),
+            error,
+        })?;
+        let settings = Settings {
+            name: entry.name.as_str().into(),
+            directions: entry.directions,
+            limits: entry.limits,
+            config: entry.config,
+        };
+        let loaded = host.load(&component, settings).await;
+        plugins.push(loaded.map_err(|error| ChainError::Load {
+            plugin: entry.name,
+            file,
+            error,
+        })?);
+    }
+    Ok(Chain {
+        generation,
+        plugins: plugins.into_iter().map(Arc::new).collect(),
+    })
+}
+
+/// How the built-in filter is run: with the lists of the environment.
+#[must_use]
+pub fn default_filter_settings(lists: &FilterLists) -> Settings {
+    Settings {
+        name: DEFAULT_FILTER.into(),
+        directions: vec![Direction::Incoming],
+        limits: Limits::default(),
+        config: filter_config(lists),
+    }
+}
+
+fn filter_config(lists: &FilterLists) -> Value {
+    json!({"projects": lists.projects, "stages": lists.stages, "services": lists.services})
+}
+
+#[cfg(test)]
+mod tests;

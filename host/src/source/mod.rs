@@ -1,0 +1,3 @@
+//! Where events come from. Every source hands them to [`crate::dispatch`] in the order it got them.
+
+pub mod nats;

@@ -1,0 +1,209 @@
+//! Core NATS: keeps the subscriptions equal to what is wanted, and hands each message on.
+//!
+//! Run by `app`. It does not know plugins or HTTP.
+//!
+//! Two kinds of tasks: a reader for each subject takes messages off the client at once and decides whether there is
+//! room for them; one task runs them through [`Dispatcher`] in order. So a slow plugin fills our memory, which is
+//! bounded by events and bytes and where losses are counted, and not the client's, which is neither.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Client, Message, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::budget::Budget;
+use crate::dispatch::{Dispatcher, Received};
+use crate::event::{EventBuilder, Malformed};
+use crate::nats;
+use crate::subject::Subject;
+use crate::subscription::Interest;
+use crate::telemetry::Counters;
+
+/// Events that may wait in memory. A burst of 20,000 events of 1 KB fits.
+const MAX_EVENTS: usize = 65_536;
+/// Bytes of them.
+const MAX_BYTES: usize = 24 << 20;
+/// Losses are logged at most this often.
+const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Receives until `shutdown`, and then what was already on its way.
+///
+/// # Errors
+/// When the client has ended, which nothing but the end of the process does.
+pub async fn run(
+    client: Client,
+    group: Option<String>,
+    mut interest: watch::Receiver<Arc<Interest>>,
+    dispatcher: Dispatcher,
+    shutdown: CancellationToken,
+) -> Result<(), async_nats::SubscribeError> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let counters = Arc::clone(&dispatcher.counters);
+    let intake = Intake {
+        sender,
+        budget: Budget::new(MAX_EVENTS, MAX_BYTES),
+        counters,
+    };
+    let dispatching = tokio::spawn(dispatch_all(receiver, dispatcher));
+    let mut readers = JoinSet::new();
+    let mut current: BTreeMap<Subject, CancellationToken> = BTreeMap::new();
+    loop {
+        let wanted = interest.borrow_and_update().subjects();
+        let changes = plan(current.keys(), &wanted);
+        // New before old: where a wider subject replaces a narrower one, nothing falls into a gap.
+        for subject in changes.added {
+            let subscriber = match &group {
+                Some(group) => client.queue_subscribe(subject.to_string(), group.clone()).await?,
+                None => client.subscribe(subject.to_string()).await?,
+            };
+            tracing::info!(%subject, group, "subscribed");
+            let unsubscribe = CancellationToken::new();
+            readers.spawn(intake.clone().read(subscriber, unsubscribe.clone()));
+            current.insert(subject, unsubscribe);
+        }
+        for subject in changes.removed {
+            if let Some(unsubscribe) = current.remove(&subject) {
+                unsubscribe.cancel();
+                tracing::info!(%subject, "unsubscribed");
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            changed = interest.changed() => if changed.is_err() {
+                // Nobody will want anything else any more; go on with this.
+                shutdown.cancelled().await;
+                break;
+            },
+            Some(_) = readers.join_next() => {}
+        }
+    }
+    for unsubscribe in current.values() {
+        unsubscribe.cancel();
+    }
+    readers.join_all().await;
+    // The readers were the last to hold a sender besides this one: now the dispatching task comes to its end.
+    drop(intake);
+    let _ = dispatching.await;
+    Ok(())
+}
+
+/// What has to change so that `current` becomes `wanted`. What is in both stays untouched.
+fn plan<'a>(current: impl Iterator<Item = &'a Subject>, wanted: &BTreeSet<Subject>) -> Changes {
+    let current: BTreeSet<_> = current.cloned().collect();
+    Changes {
+        added: wanted.difference(&current).cloned().collect(),
+        removed: current.difference(wanted).cloned().collect(),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Changes {
+    added: Vec<Subject>,
+    removed: Vec<Subject>,
+}
+
+/// Takes messages over from the client.
+#[derive(Clone)]
+struct Intake {
+    sender: mpsc::UnboundedSender<Received>,
+    budget: Arc<Budget>,
+    counters: Arc<Counters>,
+}
+
+impl Intake {
+    /// Reads one subscription to its end. After `unsubscribe` that is when everything the server had already sent is
+    /// read.
+    async fn read(self, mut subscriber: Subscriber, unsubscribe: CancellationToken) {
+        let mut last_loss_log = None;
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = subscriber.next() => message,
+                () = unsubscribe.cancelled() => break,
+            };
+            let Some(message) = message else { return };
+            self.take(message, &mut last_loss_log);
+        }
+        if subscriber.drain().await.is_ok() {
+            while let Some(message) = subscriber.next().await {
+                self.take(message, &mut last_loss_log);
+            }
+        }
+    }
+
+    fn take(&self, message: Message, last_loss_log: &mut Option<Instant>) {
+        self.counters.received.increment();
+        let Some(held) = self.budget.hold(message.payload.len()) else {
+            self.counters.lost.increment();
+            if last_loss_log.is_none_or(|last| last.elapsed() >= LOSS_LOG_INTERVAL) {
+                *last_loss_log = Some(Instant::now());
+                let lost = self.counters.lost.value();
+                tracing::error!(
+                    lost,
+                    "events come faster than they are delivered, and memory is full: events are lost"
+                );
+            }
+            return;
+        };
+        let payload = match structured(&message) {
+            Ok(payload) => payload,
+            Err(error) => {
+                self.counters.malformed.increment();
+                tracing::warn!(subject = %message.subject, %error, "received something that is no event; dropped");
+                return;
+            }
+        };
+        let received = Received {
+            subject: message.subject.to_string(),
+            payload,
+            held,
+        };
+        // The receiver lives until the last sender is gone.
+        let _ = self.sender.send(received);
+    }
+}
+
+/// The event in JSON format: as it is in structured mode, put together from headers and payload in binary mode.
+fn structured(message: &Message) -> Result<Bytes, Malformed> {
+    let Some(attributes) = message.headers.as_ref().and_then(nats::binary_attributes) else {
+        return Ok(message.payload.clone());
+    };
+    EventBuilder::from_binary(&attributes, &message.payload)
+}
+
+async fn dispatch_all(mut receiver: mpsc::UnboundedReceiver<Received>, dispatcher: Dispatcher) {
+    let mut matches = Vec::new();
+    while let Some(received) = receiver.recv().await {
+        dispatcher.dispatch(received, &mut matches).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subjects(texts: &[&str]) -> BTreeSet<Subject> {
+        texts.iter().map(|text| Subject::pattern(text).unwrap()).collect()
+    }
+
+    #[test]
+    fn only_what_differs_is_changed_and_order_does_not_matter() {
+        let check = |current: &[&str], wanted: &[&str], added: &[&str], removed: &[&str]| {
+            let changes = plan(subjects(current).iter(), &subjects(wanted));
+            assert_eq!(changes.added, Vec::from_iter(subjects(added)));
+            assert_eq!(changes.removed, Vec::from_iter(subjects(removed)));
+        };
+        check(&[], &["a", "b"], &["a", "b"], &[]);
+        check(&["a", "b"], &["b", "a"], &[], &[]);
+        check(&["a", "b"], &["b", "c"], &["c"], &["a"]);
+        check(&["a"], &[], &[], &["a"]);
+    }
+}

@@ -1,0 +1,230 @@
+//! NATS subjects: their grammar, wildcards, and how few of them cover a set.
+//!
+//! Pure rules, used by configuration, matching and the NATS source (NATS documentation, "Subject-Based Messaging").
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// A subject, or a pattern with the wildcards `*` (one token) and `>` (one or more tokens, at the end).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subject(Box<str>);
+
+/// Why a text is no subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubjectError {
+    /// No text, or two dots side by side, or a dot at either end.
+    #[error("has an empty part between dots")]
+    EmptyToken,
+    /// White space or a control character.
+    #[error("contains white space or a control character")]
+    BadCharacter,
+    /// `>` somewhere else than at the end.
+    #[error("has `>` somewhere else than as the last part")]
+    WildcardNotLast,
+    /// A wildcard where none may be.
+    #[error("has a wildcard, but an event has one exact type")]
+    Wildcard,
+}
+
+impl Subject {
+    /// Takes a subject that may have wildcards.
+    ///
+    /// # Errors
+    /// Why `text` is none.
+    pub fn pattern(text: &str) -> Result<Self, SubjectError> {
+        let mut tokens = text.split('.').peekable();
+        while let Some(token) = tokens.next() {
+            if token.is_empty() {
+                return Err(SubjectError::EmptyToken);
+            }
+            if token.chars().any(|c| c.is_whitespace() || c.is_control()) {
+                return Err(SubjectError::BadCharacter);
+            }
+            if token == ">" && tokens.peek().is_some() {
+                return Err(SubjectError::WildcardNotLast);
+            }
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// Takes a subject that an event can be published on.
+    ///
+    /// # Errors
+    /// Why `text` is none.
+    pub fn literal(text: &str) -> Result<Self, SubjectError> {
+        let subject = Self::pattern(text)?;
+        if subject.has_wildcard() {
+            Err(SubjectError::Wildcard)
+        } else {
+            Ok(subject)
+        }
+    }
+
+    /// The subject as it goes over the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The parts between the dots.
+    pub fn tokens(&self) -> std::str::Split<'_, char> {
+        self.0.split('.')
+    }
+
+    /// Whether it stands for more than one subject.
+    #[must_use]
+    pub fn has_wildcard(&self) -> bool {
+        self.tokens().any(is_wildcard)
+    }
+
+    /// Whether some subject matches both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let mut ours = self.tokens();
+        let mut theirs = other.tokens();
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) | (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
+                (Some(our), Some(their)) if our == their || our == "*" || their == "*" => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// The narrowest pattern that covers both of two overlapping patterns.
+    fn widened_to(&self, other: &Self) -> Self {
+        let mut widened = Vec::new();
+        let mut theirs = other.tokens();
+        for our in self.tokens() {
+            match theirs.next() {
+                Some(their) if our == ">" || their == ">" => {
+                    widened.push(">");
+                    break;
+                }
+                Some(their) if our == their => widened.push(our),
+                _ => widened.push("*"),
+            }
+        }
+        Self(widened.join(".").into())
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Whether a token of a pattern stands for others.
+#[must_use]
+pub fn is_wildcard(token: &str) -> bool {
+    token == "*" || token == ">"
+}
+
+/// A set of patterns that covers all of `wanted` and of which no two overlap.
+///
+/// A queue group on overlapping subjects would get each message on only one of them, and a plain subscription would
+/// get it on both (behaviour of nats-server). Where patterns overlap only partly, e.g. `a.*` and `*.b`, the cover is
+/// wider than what is wanted (`*.*`); what nobody asked for is dropped after receipt.
+#[must_use]
+pub fn cover<'a>(wanted: impl IntoIterator<Item = &'a Subject>) -> BTreeSet<Subject> {
+    let (wildcards, mut literals): (BTreeSet<Subject>, BTreeSet<Subject>) =
+        wanted.into_iter().cloned().partition(Subject::has_wildcard);
+    let mut disjoint: Vec<Subject> = Vec::new();
+    for mut pattern in wildcards {
+        // A widened pattern may overlap what did not overlap before: start over until nothing does.
+        while let Some(position) = disjoint.iter().position(|other| other.overlaps(&pattern)) {
+            pattern = disjoint.swap_remove(position).widened_to(&pattern);
+        }
+        disjoint.push(pattern);
+    }
+    literals.retain(|literal| !disjoint.iter().any(|pattern| pattern.overlaps(literal)));
+    literals.extend(disjoint);
+    literals
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn subject(text: &str) -> Subject {
+        Subject::pattern(text).unwrap()
+    }
+
+    #[test]
+    fn a_subject_has_no_empty_part_no_space_and_its_tail_wildcard_last() {
+        let check = |text: &str, expected: Result<(), SubjectError>| {
+            assert_eq!(Subject::pattern(text).map(|_| ()), expected, "{text:?}");
+        };
+        check("sh.keptn.event.task.triggered", Ok(()));
+        check("sh.keptn.>", Ok(()));
+        check("sh.*.event", Ok(()));
+        check("a*b", Ok(())); // a star that is not a whole token is an ordinary character
+        check("", Err(SubjectError::EmptyToken));
+        check("a..b", Err(SubjectError::EmptyToken));
+        check("a.", Err(SubjectError::EmptyToken));
+        check(" a", Err(SubjectError::BadCharacter));
+        check("a.>.b", Err(SubjectError::WildcardNotLast));
+    }
+
+    #[test]
+    fn an_event_type_must_be_an_exact_subject() {
+        assert!(Subject::literal("sh.keptn.event.task.finished").is_ok());
+        assert_eq!(Subject::literal("sh.keptn.>"), Err(SubjectError::Wildcard));
+        assert_eq!(Subject::literal("sh.*"), Err(SubjectError::Wildcard));
+    }
+
+    #[test]
+    fn cover_is_minimal_and_free_of_overlaps() {
+        let check = |wanted: &[&str], expected: &[&str]| {
+            let wanted: Vec<_> = wanted.iter().map(|text| subject(text)).collect();
+            let cover = cover(&wanted);
+            let cover: Vec<_> = cover.iter().map(Subject::as_str).collect();
+            assert_eq!(cover, expected);
+        };
+        check(&[], &[]);
+        check(&["a.b", "a.b"], &["a.b"]);
+        check(&["b.c", "a.b"], &["a.b", "b.c"]);
+        check(&["a.b", "a.*"], &["a.*"]);
+        check(&["a.*", "a.>"], &["a.>"]);
+        check(&["a.*", "*.b", "c"], &["*.*", "c"]);
+        check(&["a.*.c", "a.b.*", "a.b.c"], &["a.*.*"]);
+        check(
+            &["sh.keptn.event.task.triggered", "sh.keptn.event.*.triggered"],
+            &["sh.keptn.event.*.triggered"],
+        );
+        check(&["a.*", "a.b.c"], &["a.*", "a.b.c"]);
+        check(&["a.>", "a"], &["a", "a.>"]);
+    }
+
+    fn token() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec!["a", "b", "c", "*"])
+    }
+
+    fn pattern() -> impl Strategy<Value = Subject> {
+        (prop::collection::vec(token(), 1..4), any::<bool>()).prop_map(|(mut tokens, tail)| {
+            if tail {
+                tokens.push(">");
+            }
+            subject(&tokens.join("."))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_wanted_is_covered_exactly_once(
+            wanted in prop::collection::vec(pattern(), 0..8),
+            event in prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..5),
+        ) {
+            let event = subject(&event.join("."));
+            let cover = cover(&wanted);
+            let covering = cover.iter().filter(|pattern| pattern.overlaps(&event)).count();
+            prop_assert!(covering <= 1, "{event} is received {covering} times over {cover:?}");
+            if wanted.iter().any(|pattern| pattern.overlaps(&event)) {
+                prop_assert_eq!(covering, 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What this instance listens for, and which part of it an event matches.
+//!
+//! Written by whoever knows (the topics of the configuration, or the control plane), read by the source and by
+//! [`crate::dispatch`]. It does not know how events arrive.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::subject::{self, Subject};
+
+/// One subscription of a registered integration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// As the control plane gave it; may be empty.
+    pub id: String,
+    /// Event type, or a pattern over event types.
+    pub event: Subject,
+    /// Accepted projects; empty accepts all. Judged by the filter plugin, not here.
+    pub projects: Vec<String>,
+    /// Accepted stages.
+    pub stages: Vec<String>,
+    /// Accepted services.
+    pub services: Vec<String>,
+}
+
+/// What is wanted at one moment. Replaced as a whole, never changed.
+#[derive(Debug, Default)]
+pub struct Interest {
+    kind: Kind,
+    index: Index,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Without registration: an event that matches any topic is delivered once.
+    Topics(Vec<Subject>),
+    /// With registration: an event is delivered once for each subscription it matches.
+    Subscriptions(Vec<Arc<Subscription>>),
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self::Topics(Vec::new())
+    }
+}
+
+/// One reason to deliver an event: the subscription that matched, or none without registration.
+pub type Match = Option<Arc<Subscription>>;
+
+impl Interest {
+    /// What a distributor without registration listens for.
+    #[must_use]
+    pub fn topics(topics: Vec<Subject>) -> Self {
+        Self {
+            index: Index::new(&topics),
+            kind: Kind::Topics(topics),
+        }
+    }
+
+    /// What a registered integration listens for, in the order of the control plane.
+    #[must_use]
+    pub fn subscriptions(subscriptions: Vec<Subscription>) -> Self {
+        Self {
+            index: Index::new(subscriptions.iter().map(|subscription| &subscription.event)),
+            kind: Kind::Subscriptions(subscriptions.into_iter().map(Arc::new).collect()),
+        }
+    }
+
+    /// The subjects to receive, free of overlaps.
+    #[must_use]
+    pub fn subjects(&self) -> std::collections::BTreeSet<Subject> {
+        match &self.kind {
+            Kind::Topics(topics) => subject::cover(topics),
+            Kind::Subscriptions(subscriptions) => {
+                subject::cover(subscriptions.iter().map(|subscription| &subscription.event))
+            }
+        }
+    }
+
+    /// Puts every reason to deliver an event received on `subject` into `matches`, in list order.
+    pub fn matches(&self, subject: &str, matches: &mut Vec<Match>) {
+        matches.clear();
+        let mut found = Vec::new();
+        self.index.find(subject, &mut found);
+        match &self.kind {
+            Kind::Topics(_) if found.is_empty() => {}
+            Kind::Topics(_) => matches.push(None),
+            Kind::Subscriptions(subscriptions) => {
+                found.sort_unstable();
+                matches.extend(found.into_iter().map(|number| Some(Arc::clone(&subscriptions[number]))));
+            }
+        }
+    }
+}
+
+/// Finds the patterns that a subject matches without looking at all of them: a tree with a level for each token.
+#[derive(Debug, Default)]
+struct Index {
+    root: Node,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    tokens: HashMap<Box<str>, Node>,
+    any_token: Option<Box<Node>>,
+    /// Numbers of the patterns that end here.
+    ending: Vec<usize>,
+    /// Numbers of the patterns that go on with `>`.
+    tail: Vec<usize>,
+}
+
+impl Index {
+    fn new<'a>(patterns: impl IntoIterator<Item = &'a Subject>) -> Self {
+        let mut index = Self::default();
+        for (number, pattern) in patterns.into_iter().enumerate() {
+            let mut node = &mut index.root;
+            let mut has_tail = false;
+            for token in pattern.tokens() {
+                match token {
+                    ">" => has_tail = true,
+                    "*" => node = node.any_token.get_or_insert_default(),
+                    token => node = node.tokens.entry(token.into()).or_default(),
+                }
+            }
+            if has_tail { &mut node.tail } else { &mut node.ending }.push(number);
+        }
+        index
+    }
+
+    fn find(&self, subject: &str, found: &mut Vec<usize>) {
+        self.root.find(Some(subject), found);
+    }
+}
+
+impl Node {
+    /// `rest` is what is left of the subject; none at its end.
+    fn find(&self, rest: Option<&str>, found: &mut Vec<usize>) {
+        let Some(rest) = rest else {
+            found.extend(&self.ending);
+            return;
+        };
+        found.extend(&self.tail);
+        let (token, rest) = match rest.split_once('.') {
+            Some((token, rest)) => (token, Some(rest)),
+            None => (rest, None),
+        };
+        if let Some(node) = self.tokens.get(token) {
+            node.find(rest, found);
+        }
+        if let Some(node) = &self.any_token {
+            node.find(rest, found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn subscription(id: &str, event: &str) -> Subscription {
+        Subscription {
+            id: id.to_owned(),
+            event: Subject::pattern(event).unwrap(),
+            projects: Vec::new(),
+            stages: Vec::new(),
+            services: Vec::new(),
+        }
+    }
+
+    fn matching_ids(interest: &Interest, subject: &str) -> Vec<String> {
+        let mut matches = Vec::new();
+        interest.matches(subject, &mut matches);
+        matches
+            .into_iter()
+            .map(|found| found.map_or_else(|| "none".to_owned(), |subscription| subscription.id.clone()))
+            .collect()
+    }
+
+    #[test]
+    fn every_matching_subscription_counts_in_list_order() {
+        let interest = Interest::subscriptions(vec![
+            subscription("tail", "sh.keptn.>"),
+            subscription("exact", "sh.keptn.event.task.triggered"),
+            subscription("other", "sh.keptn.event.task.finished"),
+            subscription("star", "sh.keptn.event.*.triggered"),
+            subscription("", "sh.keptn.event.task.triggered"),
+        ]);
+        assert_eq!(
+            matching_ids(&interest, "sh.keptn.event.task.triggered"),
+            ["tail", "exact", "star", ""]
+        );
+        assert_eq!(matching_ids(&interest, "sh.keptn"), [""; 0]);
+        let subjects: Vec<_> = interest.subjects().into_iter().collect();
+        assert_eq!(subjects, [Subject::pattern("sh.keptn.>").unwrap()]);
+    }
+
+    #[test]
+    fn overlapping_topics_without_registration_match_once() {
+        let topics = ["sh.keptn.event.*.triggered", "sh.keptn.event.foo.triggered"];
+        let interest = Interest::topics(topics.iter().map(|topic| Subject::pattern(topic).unwrap()).collect());
+        assert_eq!(matching_ids(&interest, "sh.keptn.event.foo.triggered"), ["none"]);
+        assert_eq!(matching_ids(&interest, "sh.keptn.event.foo.finished"), [""; 0]);
+    }
+
+    #[test]
+    fn an_empty_subscription_list_matches_nothing() {
+        let interest = Interest::subscriptions(Vec::new());
+        assert_eq!(matching_ids(&interest, "sh.keptn.event.task.triggered"), [""; 0]);
+        assert!(interest.subjects().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn index_agrees_with_comparing_each_pattern(
+            patterns in prop::collection::vec("(a|b|\\*)(\\.(a|b|\\*)){0,2}(\\.>)?", 0..12),
+            subject in "(a|b)(\\.(a|b)){0,3}",
+        ) {
+            let patterns: Vec<_> = patterns.iter().map(|text| Subject::pattern(text).unwrap()).collect();
+            let event = Subject::literal(&subject).unwrap();
+            let mut found = Vec::new();
+            Index::new(&patterns).find(&subject, &mut found);
+            found.sort_unstable();
+            let expected: Vec<_> = (0..patterns.len()).filter(|&number| patterns[number].overlaps(&event)).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Logs, counters and the start banner. It knows no business rules: others say what happened.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{ApiEndpoint, Config, report};
+
+/// Starts logging to standard error. The level was checked with the configuration.
+pub fn init(log_level: &str) {
+    let mut targets: Targets = log_level.parse().unwrap_or_default();
+    if !log_level.contains("async_nats") {
+        // It logs every reconnect attempt as well as we do.
+        targets = targets.with_target("async_nats", tracing::Level::WARN);
+    }
+    let format = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false);
+    // A second call, in tests that run several distributors in one process, keeps the first one's settings.
+    let _ = tracing_subscriber::registry().with(targets).with(format).try_init();
+}
+
+macro_rules! counters {
+    ($($(#[doc = $meaning:literal])* $name:ident)*) => {
+        /// What happened since the start.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[doc = $meaning])* pub $name: Counter,)*
+        }
+
+        impl Counters {
+            /// Name and value of everything that was counted.
+            #[must_use]
+            pub fn values(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.value())),*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Events received from NATS.
+    received
+    /// Events for which there was no room; core NATS sends them to nobody else.
+    lost
+    /// Messages that are no `CloudEvent`.
+    malformed
+    /// Events that no topic or subscription matched.
+    unmatched
+    /// Events that a plugin dropped.
+    dropped
+    /// Events that a plugin failed on.
+    plugin_failures
+    /// Deliveries that the service answered with 2xx.
+    delivered
+    /// Attempts that failed and are followed by another.
+    retried
+    /// Deliveries that were given up.
+    undelivered
+    /// Events whose `temporaryData` is not an object, so that no subscription id could be put into it.
+    unmarked
+    /// Events of the service that were sent to NATS.
+    forwarded
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds `number`.
+    pub fn add(&self, number: u64) {
+        self.0.fetch_add(number, Ordering::Relaxed);
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What the original prints at its start, line by line: label, dots up to column 40, value.
+#[must_use]
+pub fn banner(config: &Config, start_time: &str) -> String {
+    let servers: Vec<_> = config
+        .nats
+        .servers
+        .iter()
+        .map(|server| report::without_password(server.clone().into_inner().as_str()))
+        .collect();
+    let endpoint = match &config.api.endpoint {
+        ApiEndpoint::InCluster => String::new(),
+        ApiEndpoint::Remote(url) => report::without_password(url.as_str()),
+    };
+    let registration = config.registration.as_ref();
+    let text = |field: fn(&crate::config::RegistrationConfig) -> &String| {
+        registration.map_or_else(String::new, |registration| field(registration).clone())
+    };
+    let lines = [
+        (
+            "Git commit",
+            option_env!("DISTRIBUTOR_GIT_COMMIT").unwrap_or_default().to_owned(),
+        ),
+        (
+            "Build time",
+            option_env!("DISTRIBUTOR_BUILD_TIME").unwrap_or_default().to_owned(),
+        ),
+        ("Start time", start_time.to_owned()),
+        (
+            "Remote execution plane",
+            matches!(config.api.endpoint, ApiEndpoint::Remote(_)).to_string(),
+        ),
+        ("Oauth enabled", config.api.oauth.is_some().to_string()),
+        ("Keptn API endpoint", endpoint),
+        ("Api proxy path", config.server.proxy_path.clone()),
+        ("Api proxy port", config.server.port.to_string()),
+        ("PubSub URL", servers.join(",")),
+        ("PubSub group", config.nats.group.clone().unwrap_or_default()),
+        ("K8S node name", text(|registration| &registration.node)),
+        ("K8S namespace", text(|registration| &registration.namespace)),
+        ("K8S deployment name", text(|registration| &registration.deployment)),
+        ("K8S pod name", text(|registration| &registration.pod)),
+    ];
+    let mut banner = String::new();
+    for (label, value) in lines {
+        let value = if value.is_empty() { "unknown" } else { &value };
+        writeln!(banner, "{label:.<40}{value}").expect("writing to a String cannot fail");
+    }
+    banner
+}
