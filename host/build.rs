@@ -3,6 +3,11 @@
 //! A nested cargo for `wasm32-wasip2` with a target directory of its own, shared by all profiles: the outer cargo holds
 //! the lock of its own directory. Paths are remapped, so that the same sources give the same bytes in every folder.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "cargo speaks to build scripts through the environment"
+)]
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};

@@ -30,7 +30,7 @@ pub enum Command {
     ///
     /// Exit code 0: the sidecar would start; 64: the configuration is wrong; 1: a plugin is not usable.
     ///
-    /// Example: PUBSUB_TOPIC='sh.keptn.event.*.triggered' PROJECT_FILTER=sockshop distributor check
+    /// Example: `PUBSUB_TOPIC='sh.keptn.event.*.triggered' distributor check`
     Check,
     /// Print the version.
     Version,

@@ -46,7 +46,7 @@ impl Dispatcher {
     /// over, which halves the cost of a dropped event.
     pub async fn dispatch(&self, received: Received, matches: &mut Vec<Match>) {
         let Received { subject, payload, held } = received;
-        let event = match parse(payload) {
+        let event = match parse(&payload) {
             Ok(event) => event,
             Err(error) => {
                 self.counters.malformed.increment();
@@ -99,11 +99,11 @@ impl Dispatcher {
 }
 
 /// Takes the bytes as an event. One without an id gets one that is the same whenever the same bytes come.
-fn parse(payload: Bytes) -> Result<Event, Malformed> {
+fn parse(payload: &Bytes) -> Result<Event, Malformed> {
     match Event::parse(payload.clone()) {
         Err(Malformed::Missing("id")) => {
-            let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, &payload);
-            Event::parse_with_id(&payload, &id.to_string())
+            let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, payload);
+            Event::parse_with_id(payload, &id.to_string())
         }
         result => result,
     }

@@ -43,7 +43,7 @@ pub enum IngressError {
     },
     /// A plugin failed.
     #[error("{0}")]
-    Plugin(#[from] PluginError),
+    Plugin(#[from] Box<PluginError>),
     /// Not sent.
     #[error("{0}")]
     Sink(#[from] SinkError),
@@ -95,7 +95,7 @@ impl Ingress {
         Ok(())
     }
 
-    async fn pass(&self, event: Event) -> Result<Vec<Event>, PluginError> {
+    async fn pass(&self, event: Event) -> Result<Vec<Event>, Box<PluginError>> {
         let chain = arc_swap::Guard::into_inner(self.plugins.current());
         let context = Context {
             direction: Direction::Outgoing,
@@ -114,7 +114,7 @@ impl Ingress {
             Err(error) => {
                 self.counters.plugin_failures.increment();
                 tracing::error!(%error, generation = chain.generation, "a plugin failed; the service is told to try again");
-                Err(error)
+                Err(Box::new(error))
             }
         }
     }
@@ -162,16 +162,9 @@ fn percent_decoded(value: &[u8]) -> String {
         let hex = (first == b'%')
             .then(|| std::str::from_utf8(after.get(..2)?).ok())
             .flatten();
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
+        let decoded = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(decoded.unwrap_or(first));
+        rest = if decoded.is_some() { &after[2..] } else { after };
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -28,7 +28,6 @@ struct Shared {
 }
 
 /// The routes. As in the original, every method is taken, and success has an empty body.
-#[must_use]
 pub fn router(config: &ServerConfig, ingress: Arc<Ingress>) -> Router {
     let shared = Shared {
         ingress,

@@ -1,9 +1,13 @@
 //! Where the services of a Keptn control plane are.
 
+use std::fmt;
+
 use url::Url;
 
+use super::report::without_password;
+
 /// The control plane this distributor belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum ApiEndpoint {
     /// The one in the same cluster, its services reached by name.
     InCluster,
@@ -20,6 +24,16 @@ pub enum ApiService {
     Resources,
     /// Integrations, triggered events, projects.
     ControlPlane,
+}
+
+impl fmt::Debug for ApiEndpoint {
+    /// Without the password that the URL may hold.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InCluster => formatter.write_str("InCluster"),
+            Self::Remote(url) => write!(formatter, "Remote({})", without_password(url.as_str())),
+        }
+    }
 }
 
 impl ApiService {

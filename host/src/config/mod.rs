@@ -57,7 +57,7 @@ pub struct Config {
 }
 
 /// NATS.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct NatsConfig {
     /// At least one server.
     pub servers: Vec<ServerAddr>,
@@ -65,6 +65,19 @@ pub struct NatsConfig {
     pub group: Option<String>,
     /// What to listen for without registration, each once.
     pub topics: Vec<Subject>,
+}
+
+impl fmt::Debug for NatsConfig {
+    /// Without the passwords that the URLs may hold.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts: Vec<_> = self.servers.iter().map(ServerAddr::host).collect();
+        formatter
+            .debug_struct("NatsConfig")
+            .field("servers", &hosts)
+            .field("group", &self.group)
+            .field("topics", &self.topics)
+            .finish()
+    }
 }
 
 /// Delivery to the service.
@@ -464,8 +477,15 @@ fn log_level(reader: &mut Reader<'_>) -> String {
     } else {
         text
     };
-    if let Err(error) = text.parse::<tracing_subscriber::filter::targets::Targets>() {
-        reader.problem(&var::LOG_LEVEL, format!("{text:?} is no log level: {error}"));
+    for directive in text.split(',') {
+        // A single word that is no level would be taken for a module, and everything else would fall silent.
+        let level = directive.rsplit('=').next().unwrap_or_default().trim();
+        if level.parse::<tracing::Level>().is_err() {
+            reader.problem(
+                &var::LOG_LEVEL,
+                format!("{directive:?} is neither a level (error, warn, info, debug, trace) nor `module=level`"),
+            );
+        }
     }
     text
 }

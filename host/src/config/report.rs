@@ -32,7 +32,7 @@ pub fn effective(config: &Config, lookup: Lookup<'_>) -> String {
     derived("stages", &config.filter.stages.join(" | "));
     derived("services", &config.filter.services.join(" | "));
     for service in ApiService::ALL {
-        derived(service.segment(), &config.api.endpoint.base(service));
+        derived(service.segment(), &without_password(&config.api.endpoint.base(service)));
     }
     let oauth = config.api.oauth.as_ref().map_or("off", |_| "on");
     derived("oauth", oauth);

@@ -98,7 +98,7 @@ variables! {
         HTTP_SSL_VERIFY Boolean "true" "Whether certificates are verified."
         OAUTH_CLIENT_ID Text "" "OAuth client id."
         OAUTH_CLIENT_SECRET Secret "" "OAuth client secret."
-        OAUTH_DISCOVERY Text "" "URL of the OpenID Connect discovery document."
+        OAUTH_DISCOVERY Text "" "URL of the discovery document of the identity provider."
         OAUTH_TOKEN_URL Text "" "URL that gives tokens; wins over discovery."
         OAUTH_SCOPES List "" "Scopes to ask for."
     ]

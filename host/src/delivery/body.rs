@@ -37,10 +37,9 @@ impl Body {
         let edit = match subscription_id {
             None => Ok(None),
             Some(id) if event.data() == Data::Absent => {
-                at_start.push_str(&format!(
-                    "\"data\":{{{}}},",
-                    nested(&["temporaryData", "distributor"], id)
-                ));
+                at_start.push_str("\"data\":{");
+                at_start.push_str(&nested(&["temporaryData", "distributor"], id));
+                at_start.push_str("},");
                 Ok(None)
             }
             Some(id) => subscription_edit(event, id).map(Some).ok_or(()),

@@ -26,7 +26,7 @@ use crate::telemetry::Counters;
 
 /// Pause after the first failed attempt; doubled after each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// One event on its way to the service.
 #[derive(Debug)]

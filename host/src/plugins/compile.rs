@@ -15,7 +15,7 @@ use wasmtime::{Config, Engine};
 /// The arguments that make this executable a compiler.
 pub const COMMAND: [&str; 2] = ["plugin", "compile"];
 /// A component of some 20 MB takes about ten seconds on a slow core.
-const TIME_LIMIT: Duration = Duration::from_secs(120);
+const TIME_LIMIT: Duration = Duration::from_mins(2);
 /// Data memory of the child: the largest components in use need less than half of it.
 const MEMORY_LIMIT_BYTES: u64 = 1 << 30;
 

@@ -292,7 +292,13 @@ impl Plugin {
         let started = self.pre.instantiate_async(&mut store);
         let instance = match tokio::time::timeout(call_time, started).await {
             Ok(Ok(instance)) => instance,
-            Ok(Err(error)) => return Err(self.load_error(&store, "cannot be started", &error)),
+            Ok(Err(error)) => {
+                return Err(failed_at_load(
+                    &store,
+                    "cannot be started",
+                    &cause_of(&error, store.data()),
+                ));
+            }
             Err(_) => {
                 return Err(LoadError::Call(format!(
                     "did not start within {}",
@@ -328,7 +334,7 @@ impl Plugin {
         });
         described
             .await
-            .map_err(|cause| self.load_cause(instance, "failed in `describe`", &cause))
+            .map_err(|cause| failed_at_load(&instance.store, "failed in `describe`", &cause))
     }
 
     async fn configure(&self, instance: &mut Instance) -> Result<(), LoadError> {
@@ -340,7 +346,7 @@ impl Plugin {
         let problems = match answer {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(problems)) => problems,
-            Err(cause) => return Err(self.load_cause(instance, "failed in `configure`", &cause)),
+            Err(cause) => return Err(failed_at_load(&instance.store, "failed in `configure`", &cause)),
         };
         let problems = problems
             .into_iter()
@@ -352,20 +358,6 @@ impl Plugin {
                 }
             });
         Err(LoadError::Config(problems.collect()))
-    }
-
-    fn load_error(&self, store: &Store<State>, what: &str, error: &wasmtime::Error) -> LoadError {
-        let cause = cause_of(error, store.data());
-        LoadError::Call(with_output(
-            format!("{what}: {cause}"),
-            &store.data().output.last_lines(),
-        ))
-    }
-
-    #[expect(clippy::unused_self, reason = "beside `load_error`, for the same callers")]
-    fn load_cause(&self, instance: &Instance, what: &str, cause: &Cause) -> LoadError {
-        let output = instance.store.data().output.last_lines();
-        LoadError::Call(with_output(format!("{what}: {cause}"), &output))
     }
 
     fn failed(&self, instance: &Instance, hook: Hook, event: &Event, cause: Cause) -> PluginError {
@@ -456,6 +448,13 @@ fn cause_of(error: &wasmtime::Error, state: &State) -> Cause {
         Some(trap) => trap.to_string(),
         None => format!("{error:#}").lines().next().unwrap_or_default().to_owned(),
     })
+}
+
+fn failed_at_load(store: &Store<State>, what: &str, cause: &Cause) -> LoadError {
+    LoadError::Call(with_output(
+        format!("{what}: {cause}"),
+        &store.data().output.last_lines(),
+    ))
 }
 
 fn with_output(mut text: String, output: &[String]) -> String {

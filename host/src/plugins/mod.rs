@@ -3,7 +3,6 @@
 //! Called by [`crate::dispatch`] and [`crate::ingress`] with an event, and by `app` to build the chain. It knows the
 //! contract (`wit/`) and nothing of where events come from or go to.
 
-#[expect(clippy::all, reason = "generated from the WIT")]
 mod bindings;
 mod chain;
 mod compile;

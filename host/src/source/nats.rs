@@ -77,7 +77,7 @@ pub async fn run(
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
-            changed = interest.changed() => if changed.is_err() {
+            result = interest.changed() => if result.is_err() {
                 // Nobody will want anything else any more; go on with this.
                 shutdown.cancelled().await;
                 break;
@@ -130,16 +130,16 @@ impl Intake {
                 () = unsubscribe.cancelled() => break,
             };
             let Some(message) = message else { return };
-            self.take(message, &mut last_loss_log);
+            self.take(&message, &mut last_loss_log);
         }
         if subscriber.drain().await.is_ok() {
             while let Some(message) = subscriber.next().await {
-                self.take(message, &mut last_loss_log);
+                self.take(&message, &mut last_loss_log);
             }
         }
     }
 
-    fn take(&self, message: Message, last_loss_log: &mut Option<Instant>) {
+    fn take(&self, message: &Message, last_loss_log: &mut Option<Instant>) {
         self.counters.received.increment();
         let Some(held) = self.budget.hold(message.payload.len()) else {
             self.counters.lost.increment();
@@ -153,7 +153,7 @@ impl Intake {
             }
             return;
         };
-        let payload = match structured(&message) {
+        let payload = match structured(message) {
             Ok(payload) => payload,
             Err(error) => {
                 self.counters.malformed.increment();
