@@ -1,0 +1,61 @@
+# The commands of this repository. `make` lists them. Each installs what it needs first; steps of `make test` run in
+# order, cheap ones first, so that most mistakes show within seconds.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+target_dir := $(abspath $(or $(CARGO_TARGET_DIR),target))
+ARGS ?=
+
+export NATS_SERVER ?= $(target_dir)/tools/nats-server
+export GUESTS_DIR ?= $(target_dir)/components/wasm32-wasip2/plugin
+
+step = @printf '\n== %s\n' "$(1)"
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Check the toolchain, add the WebAssembly target, get nats-server
+	@tests/support/prepare-toolchain.sh
+	@tests/support/install-nats-server.sh
+
+.PHONY: demo
+demo: setup ## Show an event on its way from NATS to a service, filtered by components (options: ARGS=…)
+	cargo build -p distributor -p demo
+	@$(target_dir)/debug/demo $(ARGS)
+
+.PHONY: test
+test: setup lint reproducible guests ## Run everything that CI runs
+	$(call step,tests)
+	@tests/support/run-tests.sh
+
+.PHONY: lint
+lint: ## Check format, clippy, documentation and dependencies
+	$(call step,format)
+	@cargo fmt --all --check
+	$(call step,clippy)
+	@cargo clippy --workspace --all-targets -- -D warnings
+	$(call step,documentation)
+	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+	$(call step,dependencies)
+	@tests/support/check-dependencies.sh
+
+.PHONY: reproducible
+reproducible: ## Build the default filter in two folders and compare
+	$(call step,reproducible component)
+	@tests/support/reproducible-component.sh
+
+.PHONY: guests
+guests: ## Build the misbehaving components that the tests load
+	$(call step,guests)
+	@tests/support/build-guests.sh
+
+.PHONY: bench
+bench: setup ## Measure beside a bare relay, end to end (options: ARGS=--quick, ARGS=--help)
+	cargo build --release -p distributor -p bench
+	@$(target_dir)/release/bench $(ARGS)
+
+.PHONY: bench-micro
+bench-micro: setup ## Measure single steps: parsing, matching, one call of a component
+	cargo bench -p distributor $(ARGS)

@@ -1,0 +1,148 @@
+//! Shows what was measured: a table for people, JSON for programs.
+//!
+//! Called by `main`. It must not measure or judge.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use crate::Effort;
+use crate::figures::{Figure, Round};
+use crate::rows::MeasuredRow;
+
+/// One line of the table.
+struct Compared {
+    figure: Figure,
+    relay: Option<f64>,
+    distributor: Option<f64>,
+}
+
+impl Compared {
+    /// That nothing was lost is always told; the other failures only where there were any.
+    fn is_worth_a_line(&self) -> bool {
+        let happened = [self.relay, self.distributor]
+            .into_iter()
+            .flatten()
+            .any(|value| value > 0.0);
+        !self.figure.is_failure() || self.figure == Figure::Lost || happened
+    }
+
+    fn ratio(&self) -> Option<f64> {
+        let (relay, distributor) = (self.relay?, self.distributor?);
+        (!self.figure.is_failure() && relay > 0.0).then_some(distributor / relay)
+    }
+}
+
+/// Prints the table to standard output.
+pub(crate) fn print(rows: &[MeasuredRow]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let line = |row: &str, figure: &str, relay: &str, distributor: &str, ratio: &str| {
+        format!("{row:<28}{figure:<34}{relay:>12}{distributor:>14}{ratio:>8}")
+    };
+    writeln!(out, "{}", line("", "", "relay", "distributor", "ratio"))?;
+    for row in rows {
+        let mut name = row.name;
+        for compared in compare(row).iter().filter(|compared| compared.is_worth_a_line()) {
+            let decimals = compared.figure.decimals();
+            let relay = shown(compared.relay, decimals);
+            let distributor = shown(compared.distributor, decimals);
+            let ratio = shown(compared.ratio(), 2);
+            writeln!(
+                out,
+                "{}",
+                line(name, compared.figure.label(), &relay, &distributor, &ratio)
+            )?;
+            name = "";
+        }
+    }
+    Ok(())
+}
+
+/// All figures, combined and of each round.
+pub(crate) fn to_json(rows: &[MeasuredRow], effort: &Effort) -> Value {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            let figures: Vec<Value> = compare(row)
+                .iter()
+                .map(|compared| {
+                    json!({
+                        "figure": compared.figure.label(),
+                        "relay": compared.relay,
+                        "distributor": compared.distributor,
+                        "ratio": compared.ratio(),
+                    })
+                })
+                .collect();
+            let rounds = |rounds: &[Round]| rounds.iter().map(round_to_json).collect::<Vec<_>>();
+            json!({
+                "row": row.name,
+                "figures": figures,
+                "relay_rounds": rounds(&row.relay),
+                "distributor_rounds": rounds(&row.distributor),
+            })
+        })
+        .collect();
+    json!({ "cores": cores, "rounds": effort.rounds, "events": effort.events, "rows": rows })
+}
+
+fn round_to_json(round: &Round) -> Value {
+    round
+        .iter()
+        .map(|(figure, value)| (figure.label().to_owned(), json!(value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// The figures of a row, in the order in which its rounds give them.
+fn compare(row: &MeasuredRow) -> Vec<Compared> {
+    let longest = row
+        .relay
+        .first()
+        .into_iter()
+        .chain(row.distributor.first())
+        .max_by_key(|round| round.len());
+    let figures = longest.into_iter().flatten().map(|(figure, _)| *figure);
+    figures
+        .map(|figure| Compared {
+            figure,
+            relay: figure.combine(&row.relay),
+            distributor: figure.combine(&row.distributor),
+        })
+        .collect()
+}
+
+/// A number with its thousands set apart, or a dash.
+fn shown(value: Option<f64>, decimals: usize) -> String {
+    let Some(value) = value else { return "–".to_owned() };
+    let text = format!("{value:.decimals$}");
+    let (whole, fraction) = text.split_at(text.find('.').unwrap_or(text.len()));
+    let mut grouped = String::new();
+    for (place, digit) in whole.chars().enumerate() {
+        if place > 0 && (whole.len() - place).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped + fraction
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let cases = [
+            (0.0, 0, "0"),
+            (999.0, 0, "999"),
+            (1_000.0, 0, "1,000"),
+            (1_234_567.25, 1, "1,234,567.2"),
+        ];
+        for (value, decimals, text) in cases {
+            assert_eq!(shown(Some(value), decimals), text);
+        }
+        assert_eq!(shown(None, 0), "–");
+    }
+}

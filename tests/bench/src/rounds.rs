@@ -1,0 +1,255 @@
+//! One round of each kind of row: start the program, warm it up, load it, read the figures.
+//!
+//! Called by `rows`. Every round has a program, a recipient and a tally of its own, so that nothing of one can be
+//! counted in the next. It must not know which rows there are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use test_support::{NatsServer, http_request};
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::events::{Events, Load};
+use crate::figures::{Figure, Round};
+use crate::measured::{Measured, Program, Surroundings};
+use crate::publisher::{self, Pace};
+use crate::recipient::Recipient;
+use crate::tally::Tally;
+
+/// Events before those that count, where speed is measured.
+const N_WARM_UP: usize = 2_000;
+
+/// What all rounds share.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) nats: NatsServer,
+    pub(crate) publisher: Client,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) clock: Clock,
+}
+
+/// A program under measurement, with a recipient of its own.
+struct Stage {
+    measured: Measured,
+    tally: Arc<Tally>,
+    _recipient: Recipient,
+}
+
+impl Bench {
+    pub(crate) async fn start(clock: Clock) -> anyhow::Result<Self> {
+        let nats = NatsServer::start().await?;
+        let publisher = nats.client().await?;
+        Ok(Self {
+            nats,
+            publisher,
+            folder: tempfile::tempdir()?,
+            clock,
+        })
+    }
+
+    /// Ends the server; dropping this would leave a process behind that nobody waits for.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.nats.stop().await
+    }
+
+    async fn set_up(&self, program: Program<'_>, n_events: usize, events: &Events) -> anyhow::Result<Stage> {
+        let tally = Arc::new(Tally::new(n_events, events.passing_by_key(), self.clock));
+        let recipient = Recipient::start(Arc::clone(&tally)).await?;
+        let surroundings = Surroundings {
+            nats_url: &self.nats.url(),
+            recipient_port: recipient.port,
+            log: &self.folder.path().join("log"),
+        };
+        let measured = Measured::start(program, surroundings)?;
+        Ok(Stage {
+            measured,
+            tally,
+            _recipient: recipient,
+        })
+    }
+
+    async fn warm_up(&self, stage: &mut Stage, events: &Events, n_events: usize) -> anyhow::Result<()> {
+        stage.measured.wait_until_ready().await?;
+        if publisher::warm_up(&self.publisher, events, n_events, &stage.tally).await? {
+            Ok(())
+        } else {
+            Err(stage.measured.fail("no event was delivered"))
+        }
+    }
+
+    /// Speed, processor time, and what was lost on the way.
+    pub(crate) async fn throughput(&self, program: Program<'_>, load: Load, n_events: usize) -> anyhow::Result<Round> {
+        let events = Events::render(load, self.clock)?;
+        let mut stage = self.set_up(program, n_events, &events).await?;
+        self.warm_up(&mut stage, &events, N_WARM_UP).await?;
+
+        let process = stage.measured.process();
+        let cpu_before = process.cpu_seconds()?;
+        let begun_ns = self.clock.nanoseconds();
+        let passing = self.publish(&stage, &events, n_events, Pace::Windowed).await?;
+        let cpu_seconds = process.cpu_seconds()? - cpu_before;
+        let elapsed_ns = stage.tally.last_arrival_ns().saturating_sub(begun_ns);
+
+        let mut round = vec![
+            (Figure::EventsPerSecond, number(n_events) / seconds(elapsed_ns)),
+            (Figure::CpuSecondsPer100000, cpu_seconds * 100_000.0 / number(n_events)),
+        ];
+        round.extend(failures(program, &stage.tally, passing));
+        Ok(round)
+    }
+
+    /// From publishing to arrival, at a rate that is no strain.
+    pub(crate) async fn latency(
+        &self,
+        program: Program<'_>,
+        load: Load,
+        per_second: u32,
+        observed: Duration,
+    ) -> anyhow::Result<Round> {
+        let n_events = usize::try_from(u64::from(per_second) * observed.as_secs())?;
+        let events = Events::render(load, self.clock)?;
+        let mut stage = self.set_up(program, n_events, &events).await?;
+        self.warm_up(&mut stage, &events, N_WARM_UP).await?;
+
+        let passing = self
+            .publish(&stage, &events, n_events, Pace::PerSecond(per_second))
+            .await?;
+
+        let latencies = stage.tally.sorted_latencies_ns();
+        let percentile = |percent: usize| {
+            let place = latencies.len().saturating_sub(1) * percent / 100;
+            seconds(latencies.get(place).copied().unwrap_or(0)) * 1e6
+        };
+        let mut round = vec![
+            (Figure::LatencyP50Microseconds, percentile(50)),
+            (Figure::LatencyP99Microseconds, percentile(99)),
+        ];
+        round.extend(failures(program, &stage.tally, passing));
+        Ok(round)
+    }
+
+    /// The memory that it takes to hold what arrives faster than it can be delivered.
+    pub(crate) async fn burst(&self, program: Program<'_>, load: Load, n_events: usize) -> anyhow::Result<Round> {
+        let events = Events::render(load, self.clock)?;
+        let mut stage = self.set_up(program, n_events, &events).await?;
+        self.warm_up(&mut stage, &events, 1).await?;
+
+        let passing = self.publish(&stage, &events, n_events, Pace::Burst).await?;
+
+        let memory = stage.measured.process().resident_memory()?;
+        let mut round = vec![(Figure::PeakMemoryMebibytes, mebibytes(memory.peak))];
+        round.extend(failures(program, &stage.tally, passing));
+        Ok(round)
+    }
+
+    /// What it takes when nothing happens, after it has delivered something.
+    pub(crate) async fn idle(&self, program: Program<'_>, load: Load, observed: Duration) -> anyhow::Result<Round> {
+        let events = Events::render(load, self.clock)?;
+        let mut stage = self.set_up(program, 0, &events).await?;
+        self.warm_up(&mut stage, &events, 1).await?;
+
+        let process = stage.measured.process();
+        let cpu_before = process.cpu_seconds()?;
+        // The span of the measurement: there is no condition to wait for.
+        tokio::time::sleep(observed).await;
+        let cpu_seconds = process.cpu_seconds()? - cpu_before;
+        let memory = process.resident_memory()?;
+        Ok(vec![
+            (Figure::MemoryMebibytes, mebibytes(memory.now)),
+            (Figure::AnonymousMemoryMebibytes, mebibytes(memory.anonymous)),
+            (
+                Figure::IdleCpuMillisecondsPerSecond,
+                cpu_seconds * 1e3 / observed.as_secs_f64(),
+            ),
+        ])
+    }
+
+    /// From exec to the answer of its listener and to the first delivery, the median of several starts.
+    pub(crate) async fn start_up(&self, program: Program<'_>, load: Load, n_starts: usize) -> anyhow::Result<Round> {
+        let events = Events::render(load, self.clock)?;
+        let mut starts = Vec::with_capacity(n_starts);
+        for _ in 0..n_starts {
+            starts.push(self.one_start(program, &events).await?);
+        }
+        let figures = [Figure::HealthMilliseconds, Figure::FirstDeliveredMilliseconds];
+        Ok(figures
+            .into_iter()
+            .filter_map(|figure| Some((figure, figure.combine(&starts)?)))
+            .collect())
+    }
+
+    async fn one_start(&self, program: Program<'_>, events: &Events) -> anyhow::Result<Round> {
+        const LIMIT: Duration = Duration::from_secs(20);
+        const BETWEEN_PROBES: Duration = Duration::from_millis(1);
+
+        let begun = Instant::now();
+        let stage = self.set_up(program, 0, events).await?;
+        let health = async {
+            let Measured::Distributor(distributor) = &stage.measured else {
+                return None;
+            };
+            let address = distributor.proxy_address();
+            // Asked without a pause: any pause would be as long as what is measured.
+            while http_request(address, "GET", "/health", &[], "")
+                .await
+                .map_or(0, |response| response.status)
+                != 200
+            {
+                tokio::task::yield_now().await;
+            }
+            Some((Figure::HealthMilliseconds, begun.elapsed().as_secs_f64() * 1e3))
+        };
+        let first_delivered = async {
+            let mut published = 0;
+            let mut between_probes = tokio::time::interval(BETWEEN_PROBES);
+            while stage.tally.warmed_up() == 0 {
+                let event = events.warm_up(published);
+                self.publisher.publish(crate::events::SUBJECT, event).await?;
+                published += 1;
+                tokio::select! {
+                    _ = between_probes.tick() => {}
+                    _ = stage.tally.wait_until(|tally| tally.warmed_up() > 0) => {}
+                }
+            }
+            anyhow::Ok((Figure::FirstDeliveredMilliseconds, begun.elapsed().as_secs_f64() * 1e3))
+        };
+        match tokio::time::timeout(LIMIT, async { tokio::join!(health, first_delivered) }).await {
+            Ok((health, first_delivered)) => Ok(health.into_iter().chain([first_delivered?]).collect()),
+            Err(_) => Err(stage.measured.fail("it did not start in time")),
+        }
+    }
+
+    async fn publish(&self, stage: &Stage, events: &Events, n_events: usize, pace: Pace) -> anyhow::Result<usize> {
+        publisher::publish(&self.publisher, events, n_events, pace, &stage.tally, self.clock).await
+    }
+}
+
+/// What should be 0. The relay promises no order, so it is not counted against it.
+fn failures(program: Program<'_>, tally: &Tally, passing: usize) -> Round {
+    let mut failures = vec![
+        (Figure::Lost, number(passing.saturating_sub(tally.delivered()))),
+        (Figure::Doubled, number(tally.doubled())),
+        (Figure::Unwanted, number(tally.unwanted())),
+    ];
+    if matches!(program, Program::Distributor { .. }) {
+        failures.push((Figure::MisorderedInKey, number(tally.misordered())));
+    }
+    failures
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
+fn number(count: usize) -> f64 {
+    count as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "2^53 nanoseconds are a hundred days")]
+fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
+
+#[expect(clippy::cast_precision_loss, reason = "memory is far below 2^53 bytes")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / (1024.0 * 1024.0)
+}

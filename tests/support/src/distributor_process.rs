@@ -1,0 +1,172 @@
+//! The distributor as its users run it: a binary, an environment, a port.
+//!
+//! Called by tests of exit codes and signals, by the demo and the benchmarks. It must not know what the variables mean,
+//! save the one that tells where the listener is.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::process::Command;
+
+use crate::child_process::{ChildProcess, OutputTo, ResidentMemory};
+use crate::output::Output;
+use crate::{eventually, free_port, http_request};
+
+/// A running distributor. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct DistributorProcess {
+    process: ChildProcess,
+    proxy_port: u16,
+}
+
+impl DistributorProcess {
+    /// Starts `binary` with nothing in its environment but `environment`, `PATH`, `HOME`, and a free `API_PROXY_PORT`
+    /// where none is given.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started. That it ends by itself soon after is not seen here.
+    pub fn start(binary: &Path, environment: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_with(binary, &[], environment, OutputTo::Memory)
+    }
+
+    /// As [`start`](Self::start), with arguments and another place for its output.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_with(
+        binary: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        output_to: OutputTo<'_>,
+    ) -> anyhow::Result<Self> {
+        let given_port = environment.iter().find(|(name, _)| *name == "API_PROXY_PORT");
+        let proxy_port = match given_port {
+            Some((_, port)) => port.parse().with_context(|| format!("API_PROXY_PORT={port}"))?,
+            None => free_port()?,
+        };
+        let mut command = Command::new(binary);
+        command.args(arguments).env_clear();
+        for inherited in ["PATH", "HOME"] {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "handed on to the child, not read as configuration"
+            )]
+            if let Some(value) = std::env::var_os(inherited) {
+                command.env(inherited, value);
+            }
+        }
+        command
+            .env("API_PROXY_PORT", proxy_port.to_string())
+            .envs(environment.iter().copied());
+        Ok(Self {
+            process: ChildProcess::start(command, output_to)?,
+            proxy_port,
+        })
+    }
+
+    /// Where it listens for the service next to it.
+    #[must_use]
+    pub fn proxy_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.proxy_port))
+    }
+
+    /// Waits until its listener answers `GET /health` with 200.
+    ///
+    /// # Errors
+    ///
+    /// When it does not within `within`, or the process ends. The message has its last lines.
+    pub async fn wait_until_ready(&mut self, within: Duration) -> anyhow::Result<()> {
+        let address = self.proxy_address();
+        let mut has_exited = false;
+        let answered = eventually(within, async || {
+            let health = http_request(address, "GET", "/health", &[], "").await;
+            has_exited = self.process.has_exited().unwrap_or(true);
+            has_exited || health.is_ok_and(|response| response.status == 200)
+        })
+        .await;
+        if has_exited {
+            let status = self.process.wait_exit(within).await?;
+            bail!(
+                "the distributor ended with {status} before it was ready{}",
+                self.process.output_tail()
+            );
+        }
+        answered.with_context(|| {
+            format!(
+                "GET {address}/health is not answered with 200{}",
+                self.process.output_tail()
+            )
+        })
+    }
+
+    /// The process itself, for what is measured on it.
+    #[must_use]
+    pub fn process(&self) -> &ChildProcess {
+        &self.process
+    }
+
+    /// The lines it printed.
+    #[must_use]
+    pub fn output(&self) -> &Output {
+        self.process.output()
+    }
+
+    /// Returns the first line, printed already or later, that contains `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none within `within`.
+    pub async fn wait_for_log(&self, wanted: &str, within: Duration) -> anyhow::Result<String> {
+        self.process.output().wait_for(wanted, within).await
+    }
+
+    /// Asks it to end, with SIGTERM.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended already.
+    pub fn terminate(&self) -> anyhow::Result<()> {
+        self.process.terminate()
+    }
+
+    /// Ends it at once, with SIGKILL.
+    ///
+    /// # Errors
+    ///
+    /// When the signal cannot be sent.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.kill().await
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// When it still runs after `within`.
+    pub async fn wait_exit(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
+        self.process.wait_exit(within).await
+    }
+
+    /// See [`ChildProcess::resident_memory`].
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn resident_memory(&self) -> anyhow::Result<ResidentMemory> {
+        self.process.resident_memory()
+    }
+
+    /// See [`ChildProcess::cpu_seconds`].
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        self.process.cpu_seconds()
+    }
+}

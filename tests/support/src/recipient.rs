@@ -1,0 +1,375 @@
+//! The HTTP service that the distributor delivers to: it writes down every request and answers as it is told.
+//!
+//! Called by tests and the demo. It must not know CloudEvents: a request is method, path, headers and bytes.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+/// One request as it arrived, written down before it is answered.
+#[derive(Clone, Debug)]
+pub struct ReceivedRequest {
+    /// The method, `POST` for a delivery.
+    pub method: String,
+    /// Path and query, as sent.
+    pub path: String,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+    /// When its last byte had been read.
+    pub arrived: Instant,
+    /// Which connection it came over, counted from 0.
+    pub connection: usize,
+}
+
+impl ReceivedRequest {
+    /// A header's value, if it is there and is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    ///
+    /// When it is not JSON.
+    pub fn json(&self) -> anyhow::Result<serde_json::Value> {
+        serde_json::from_slice(&self.body)
+            .with_context(|| format!("body is not JSON: {}", String::from_utf8_lossy(&self.body)))
+    }
+}
+
+/// What the recipient does with a request.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Answers with this status and these headers, and no body.
+    Status(u16, Vec<(String, String)>),
+    /// Waits, then does the other.
+    Delay(Duration, Box<Reply>),
+    /// Never answers, and keeps the connection open.
+    Hang,
+    /// Breaks the connection off with a TCP reset.
+    Reset,
+}
+
+impl Reply {
+    /// A status without headers.
+    #[must_use]
+    pub fn status(status: u16) -> Self {
+        Self::Status(status, Vec::new())
+    }
+
+    /// This, a while later.
+    #[must_use]
+    pub fn after(self, delay: Duration) -> Self {
+        Self::Delay(delay, Box::new(self))
+    }
+}
+
+type Script = dyn Fn(&ReceivedRequest, usize) -> Reply + Send + Sync;
+
+/// A listening recipient. Dropping it closes its listener and its connections.
+pub struct Recipient {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    /// The one task that accepts; in a set, because a set ends its tasks when it is dropped.
+    accepting: JoinSet<()>,
+    stop: Arc<Notify>,
+}
+
+struct Shared {
+    journal: watch::Sender<Vec<ReceivedRequest>>,
+    script: Mutex<Arc<Script>>,
+    n_connections: AtomicUsize,
+}
+
+impl Recipient {
+    /// Listens on a free port of 127.0.0.1 and answers 200 to everything.
+    ///
+    /// # Errors
+    ///
+    /// When there is no free port.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_on(0).await
+    }
+
+    /// Listens on this port of 127.0.0.1: for a recipient that comes up after the distributor.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken.
+    pub async fn start_on(port: u16) -> anyhow::Result<Self> {
+        let shared = Shared {
+            journal: watch::Sender::default(),
+            script: Mutex::new(Arc::new(|_, _| Reply::status(200))),
+            n_connections: AtomicUsize::new(0),
+        };
+        let mut recipient = Self {
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            shared: Arc::new(shared),
+            accepting: JoinSet::new(),
+            stop: Arc::new(Notify::new()),
+        };
+        recipient.listen().await?;
+        Ok(recipient)
+    }
+
+    /// Where it listens, or did before it was stopped.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The port of [`address`](Self::address).
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// From now on answers as `script` says. It is given the request and its number in the journal, counted from 0.
+    pub fn respond_with(&self, script: impl Fn(&ReceivedRequest, usize) -> Reply + Send + Sync + 'static) {
+        *self.shared.script.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(script);
+    }
+
+    /// All requests so far, in the order of their arrival, those before a restart included.
+    #[must_use]
+    pub fn journal(&self) -> Vec<ReceivedRequest> {
+        self.shared.journal.borrow().clone()
+    }
+
+    /// Waits until at least `n` requests have arrived and returns all there are.
+    ///
+    /// # Errors
+    ///
+    /// When fewer have arrived after `within`.
+    pub async fn wait_for(&self, n: usize, within: Duration) -> anyhow::Result<Vec<ReceivedRequest>> {
+        let mut journal = self.shared.journal.subscribe();
+        match timeout(within, journal.wait_for(|journal| journal.len() >= n)).await {
+            Ok(journal) => Ok(journal?.clone()),
+            Err(_) => Err(anyhow!(
+                "{} of {n} requests arrived within {within:?}",
+                self.journal().len()
+            )),
+        }
+    }
+
+    /// Closes the listener and all connections, unanswered requests with them. Connecting is refused from now on.
+    pub async fn stop(&mut self) {
+        self.stop.notify_one();
+        while self.accepting.join_next().await.is_some() {}
+    }
+
+    /// Listens again on the same port after [`stop`](Self::stop), with the same journal and script.
+    ///
+    /// # Errors
+    ///
+    /// When another program has taken the port meanwhile.
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        self.stop().await;
+        self.listen().await
+    }
+
+    async fn listen(&mut self) -> anyhow::Result<()> {
+        let listener = TcpListener::bind(self.address).await;
+        let listener = listener.with_context(|| format!("the recipient cannot listen on {}", self.address))?;
+        self.address = listener.local_addr()?;
+        // A new one each time, so that a stop of a stopped recipient does not end its next life.
+        self.stop = Arc::new(Notify::new());
+        self.accepting
+            .spawn(accept(listener, Arc::clone(&self.shared), Arc::clone(&self.stop)));
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Recipient {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Recipient")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: Arc<Notify>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                let connection = shared.n_connections.fetch_add(1, Ordering::Relaxed);
+                connections.spawn(serve(stream, connection, Arc::clone(&shared)));
+                while connections.try_join_next().is_some() {}
+            }
+            () = stop.notified() => {
+                drop(listener);
+                // Waited for: when `stop` returns, every connection is closed.
+                connections.shutdown().await;
+                return;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, connection: usize, shared: Arc<Shared>) {
+    let _ = stream.set_nodelay(true);
+    let reset = Arc::new(Notify::new());
+    let reset_by_reply = Arc::clone(&reset);
+    let service = service_fn(move |request| {
+        Box::pin(answer(
+            request,
+            connection,
+            Arc::clone(&shared),
+            Arc::clone(&reset_by_reply),
+        ))
+    });
+    let mut served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        // How a connection ends is the client's business; what arrived is in the journal.
+        _ = &mut served => {}
+        () = reset.notified() => {
+            // Closing with zero linger is what makes the kernel send RST rather than FIN.
+            let _ = served.into_parts().io.into_inner().set_zero_linger();
+        }
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    connection: usize,
+    shared: Arc<Shared>,
+    reset: Arc<Notify>,
+) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    let (head, body) = request.into_parts();
+    let received = ReceivedRequest {
+        method: head.method.to_string(),
+        path: head.uri.to_string(),
+        headers: head.headers,
+        body: body.collect().await?.to_bytes(),
+        arrived: Instant::now(),
+        connection,
+    };
+    let mut nth = 0;
+    shared.journal.send_modify(|journal| {
+        nth = journal.len();
+        journal.push(received.clone());
+    });
+    let script = Arc::clone(&shared.script.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut reply = script(&received, nth);
+    loop {
+        match reply {
+            Reply::Status(status, headers) => return Ok(response(status, &headers)),
+            Reply::Delay(delay, then) => {
+                tokio::time::sleep(delay).await;
+                reply = *then;
+            }
+            Reply::Hang => never().await,
+            Reply::Reset => {
+                reset.notify_one();
+                never().await;
+            }
+        }
+    }
+}
+
+async fn never() {
+    match std::future::pending::<Infallible>().await {}
+}
+
+fn response(status: u16, headers: &[(String, String)]) -> Response<Full<Bytes>> {
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(name, value);
+    }
+    response
+        .body(Full::default())
+        .expect("a script gives statuses and headers that HTTP has")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http_request;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn keeps_a_journal_and_answers_as_scripted() {
+        let recipient = Recipient::start().await.unwrap();
+        recipient.respond_with(|request, nth| match nth {
+            0 => Reply::Status(503, vec![("retry-after".into(), "1".into())]).after(Duration::from_millis(1)),
+            _ => Reply::status(if request.body == "second" { 202 } else { 500 }),
+        });
+
+        let first = http_request(recipient.address(), "POST", "/a//b?c=%2F", &[("ce-id", "1")], "first")
+            .await
+            .unwrap();
+        let second = http_request(recipient.address(), "POST", "/", &[], "second")
+            .await
+            .unwrap();
+
+        assert_eq!(
+            (first.status, &first.headers["retry-after"], second.status),
+            (503, &"1".parse().unwrap(), 202)
+        );
+        let journal = recipient.wait_for(2, SOON).await.unwrap();
+        assert_eq!(
+            (journal[0].path.as_str(), journal[0].header("ce-id")),
+            ("/a//b?c=%2F", Some("1"))
+        );
+        assert_eq!(
+            (journal[1].body.as_ref(), journal[1].connection),
+            (b"second".as_slice(), 1)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_seen_as_one_by_the_client() {
+        let recipient = Recipient::start().await.unwrap();
+        recipient.respond_with(|_, _| Reply::Reset);
+        let error = http_request(recipient.address(), "POST", "/", &[], "")
+            .await
+            .unwrap_err();
+        let cause = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+        assert_eq!(
+            cause.map(std::io::Error::kind),
+            Some(std::io::ErrorKind::ConnectionReset),
+            "{error:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_stopped_recipient_refuses_and_comes_back_on_its_port() {
+        let mut recipient = Recipient::start().await.unwrap();
+        recipient.respond_with(|_, nth| if nth == 0 { Reply::Hang } else { Reply::status(200) });
+        let address = recipient.address();
+        let hanging = tokio::spawn(http_request(address, "POST", "/", &[], ""));
+        recipient.wait_for(1, SOON).await.unwrap();
+
+        recipient.stop().await;
+        assert!(timeout(SOON, hanging).await.unwrap().unwrap().is_err());
+        assert!(http_request(address, "POST", "/", &[], "").await.is_err());
+
+        recipient.start_again().await.unwrap();
+        assert_eq!(http_request(address, "POST", "/", &[], "").await.unwrap().status, 200);
+        assert_eq!(recipient.journal().len(), 2);
+    }
+}
