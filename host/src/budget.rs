@@ -21,7 +21,6 @@ pub struct Held {
 
 impl Budget {
     /// An allowance of `max_events` events with `max_bytes` bytes in all.
-    #[must_use]
     pub fn new(max_events: usize, max_bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             max_events,
@@ -32,7 +31,6 @@ impl Budget {
     }
 
     /// Room for an event of `bytes` bytes, or none. A single event gets it whatever its size.
-    #[must_use]
     pub fn hold(self: &Arc<Self>, bytes: usize) -> Option<Held> {
         let events = self.events.fetch_add(1, Ordering::AcqRel);
         let held_bytes = self.bytes.fetch_add(bytes, Ordering::AcqRel);
@@ -42,6 +40,20 @@ impl Budget {
         };
         let fits = events == 0 || (events < self.max_events && held_bytes + bytes <= self.max_bytes);
         fits.then_some(held)
+    }
+}
+
+impl Held {
+    /// The same again, whether there is room or not: one received event may become several deliveries. Its bytes are
+    /// counted for each of them, though they are in memory once.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        self.budget.events.fetch_add(1, Ordering::AcqRel);
+        self.budget.bytes.fetch_add(self.bytes, Ordering::AcqRel);
+        Self {
+            budget: Arc::clone(&self.budget),
+            bytes: self.bytes,
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::telemetry::Counters;
 #[derive(Debug)]
 pub struct Received {
     /// The subject it came on.
-    pub subject: String,
+    pub subject: async_nats::Subject,
     /// The event in JSON format.
     pub payload: Bytes,
     /// Its place in memory.
@@ -50,17 +50,20 @@ impl Dispatcher {
             Ok(event) => event,
             Err(error) => {
                 self.counters.malformed.increment();
-                tracing::warn!(subject, %error, "received something that is no event; dropped");
+                tracing::warn!(subject = subject.as_str(), %error, "received something that is no event; dropped");
                 return;
             }
         };
         self.interest.borrow().matches(&subject, matches);
         if matches.is_empty() {
             self.counters.unmatched.increment();
-            tracing::debug!(event_id = %event.id(), subject, "nobody wants this event; dropped");
+            tracing::debug!(
+                event_id = &*event.id(),
+                subject = subject.as_str(),
+                "nobody wants this event; dropped"
+            );
             return;
         }
-        let held = Arc::new(held);
         let key = self.deliveries.key(&event);
         // One chain for all of it, whatever is swapped meanwhile.
         let chain = arc_swap::Guard::into_inner(self.plugins.current());
@@ -75,21 +78,24 @@ impl Dispatcher {
                 Ok(passage) => passage,
                 Err(error) => {
                     self.counters.plugin_failures.increment();
-                    tracing::error!(%error, generation = chain.generation, "a plugin failed; the event is not delivered");
+                    tracing::error!(
+                        event_id = &*event.id(), event_type = &*event.ty(), plugin = %error.plugin, %error,
+                        generation = chain.generation, "a plugin failed; the event is not delivered"
+                    );
                     continue;
                 }
             };
-            let deliver = |event: Event| {
-                let delivery = Delivery::new(event, subscription.clone(), Arc::clone(&held), chain.generation);
+            let deliver = |event: &Event| {
+                let delivery = Delivery::new(event, subscription.clone(), held.another(), chain.generation);
                 self.deliveries.push(key, delivery);
             };
             match passage {
-                Passage::Unchanged => deliver(event.clone()),
-                Passage::Replaced(events) => events.into_iter().for_each(deliver),
+                Passage::Unchanged => deliver(&event),
+                Passage::Replaced(events) => events.iter().for_each(deliver),
                 Passage::Dropped { by, reason } => {
                     self.counters.dropped.increment();
                     tracing::debug!(
-                        event_id = %event.id(), event_type = %event.ty(), plugin = %by, reason,
+                        event_id = &*event.id(), event_type = &*event.ty(), plugin = %by, reason,
                         generation = chain.generation, "dropped by a plugin"
                     );
                 }
@@ -102,8 +108,9 @@ impl Dispatcher {
 fn parse(payload: &Bytes) -> Result<Event, Malformed> {
     match Event::parse(payload.clone()) {
         Err(Malformed::Missing("id")) => {
-            let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, payload);
-            Event::parse_with_id(payload, &id.to_string())
+            let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, payload).to_string();
+            tracing::info!(event_id = id, "received an event without an id; it is given this one");
+            Event::parse_with_id(payload, &id)
         }
         result => result,
     }

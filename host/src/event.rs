@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 pub use self::build::{AttributeValue, EventBuilder, Payload, is_json_type};
 pub use self::parse::split_batch;
-use crate::json::{Kind, Scanner, Span, Text, Value};
+use crate::json::{Kind, Scanner, Span, Value};
 
 /// The extension attributes that every Keptn event carries when it reaches a service, if only as empty text.
 pub const KEPTN_EXTENSIONS: [&str; 4] = ["shkeptncontext", "triggeredid", "gitcommitid", "shkeptnspecversion"];
@@ -56,7 +56,7 @@ pub enum Field {
     #[default]
     Missing,
     /// Text.
-    Text(Text),
+    Text(Span),
     /// There, but neither text nor `null`.
     NotText,
 }
@@ -89,18 +89,18 @@ pub enum Data {
     /// `data`, a JSON value.
     Json(Span),
     /// `data_base64`.
-    Base64(Text),
+    Base64(Span),
 }
 
 /// Places in the bytes. What is inside `data` is recorded in the same single pass as the envelope.
 #[derive(Debug, Clone, Copy, Default)]
 struct Layout {
-    id: Text,
-    source: Text,
-    ty: Text,
-    specversion: Text,
-    keptn_context: Text,
-    triggered_id: Text,
+    id: Span,
+    source: Span,
+    ty: Span,
+    specversion: Span,
+    keptn_context: Span,
+    triggered_id: Span,
     /// Bit `n` is set when `KEPTN_EXTENSIONS[n]` is there.
     keptn_extensions: u8,
     /// Offset behind the opening brace of the envelope.
@@ -150,126 +150,108 @@ impl Event {
     /// # Errors
     /// When the id is empty.
     pub fn with_id(&self, id: &str) -> Result<Self, Malformed> {
-        let Span { start, end } = self.layout.id.span;
+        let Span { start, end } = self.layout.id;
         let quoted = serde_json::Value::from(id).to_string();
         let (before, after) = (&self.bytes[..start as usize - 1], &self.bytes[end as usize + 1..]);
         Self::parse(Bytes::from([before, quoted.as_bytes(), after].concat()))
     }
 
     /// The event as it came.
-    #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
     /// Attribute `id`.
-    #[must_use]
     pub fn id(&self) -> Cow<'_, str> {
         self.text(self.layout.id)
     }
 
+    /// Where `id`, `type` and `shkeptncontext` stand; see [`decode`].
+    pub fn names(&self) -> (Span, Span, Span) {
+        (self.layout.id, self.layout.ty, self.layout.keptn_context)
+    }
+
     /// Attribute `source`.
-    #[must_use]
     pub fn source(&self) -> Cow<'_, str> {
         self.text(self.layout.source)
     }
 
     /// Attribute `type`.
-    #[must_use]
     pub fn ty(&self) -> Cow<'_, str> {
         self.text(self.layout.ty)
     }
 
     /// Attribute `specversion`.
-    #[must_use]
     pub fn specversion(&self) -> Cow<'_, str> {
         self.text(self.layout.specversion)
     }
 
     /// Extension `shkeptncontext`: what ties the events of one sequence together. Empty counts as missing.
-    #[must_use]
     pub fn keptn_context(&self) -> Option<Cow<'_, str>> {
         self.optional_text(self.layout.keptn_context)
     }
 
     /// Extension `triggeredid`: the id of the event that this one answers. Empty counts as missing.
-    #[must_use]
     pub fn triggered_id(&self) -> Option<Cow<'_, str>> {
         self.optional_text(self.layout.triggered_id)
     }
 
     /// Whether the type is one of Keptn's.
-    #[must_use]
     pub fn is_keptn(&self) -> bool {
-        self.layout
-            .ty
-            .span
-            .of(&self.bytes)
-            .starts_with(KEPTN_TYPE_PREFIX.as_bytes())
+        self.layout.ty.of(&self.bytes).starts_with(KEPTN_TYPE_PREFIX.as_bytes())
     }
 
     /// Which of [`KEPTN_EXTENSIONS`] are there, as a bit set.
-    #[must_use]
     pub fn keptn_extensions(&self) -> u8 {
         self.layout.keptn_extensions
     }
 
     /// Offset behind the opening brace.
-    #[must_use]
     pub fn envelope_inside(&self) -> u32 {
         self.layout.envelope_inside
     }
 
     /// The payload.
-    #[must_use]
     pub fn data(&self) -> Data {
         self.layout.data
     }
 
     /// `data` as a place to put something.
-    #[must_use]
     pub fn data_slot(&self) -> Slot {
         self.layout.data_slot
     }
 
     /// `data.temporaryData` as a place to put something.
-    #[must_use]
     pub fn temporary_data(&self) -> Slot {
         self.layout.temporary_data
     }
 
     /// `data.temporaryData.distributor` as a place to put something.
-    #[must_use]
     pub fn distributor_slot(&self) -> Slot {
         self.layout.distributor
     }
 
     /// The value of `data.temporaryData.distributor.subscriptionID`, if there.
-    #[must_use]
     pub fn subscription_id(&self) -> Span {
         self.layout.subscription_id
     }
 
     /// `data.project`; see [`Event::decoded`].
-    #[must_use]
     pub fn project(&self) -> Option<Cow<'_, str>> {
         self.decoded(self.layout.project)
     }
 
     /// `data.stage`; see [`Event::decoded`].
-    #[must_use]
     pub fn stage(&self) -> Option<Cow<'_, str>> {
         self.decoded(self.layout.stage)
     }
 
     /// `data.service`; see [`Event::decoded`].
-    #[must_use]
     pub fn service(&self) -> Option<Cow<'_, str>> {
         self.decoded(self.layout.service)
     }
 
     /// `data.labels` as text: strings as they are, other values as JSON. Empty unless it is an object.
-    #[must_use]
     pub fn labels(&self) -> Vec<(String, String)> {
         if !self.layout.labels.is_present() {
             return Vec::new();
@@ -291,7 +273,6 @@ impl Event {
     }
 
     /// All members of the envelope in their order: names, and values with their bytes.
-    #[must_use]
     pub fn members(&self) -> Vec<(Cow<'_, str>, Member<'_>)> {
         let mut members = Vec::new();
         let mut scanner = Scanner::new(&self.bytes);
@@ -316,11 +297,11 @@ impl Event {
         }
     }
 
-    fn optional_text(&self, text: Text) -> Option<Cow<'_, str>> {
-        (text.span.is_present() && text.span.start < text.span.end).then(|| self.text(text))
+    fn optional_text(&self, text: Span) -> Option<Cow<'_, str>> {
+        (!text.is_empty()).then(|| self.text(text))
     }
 
-    fn text(&self, text: Text) -> Cow<'_, str> {
+    fn text(&self, text: Span) -> Cow<'_, str> {
         decode(&self.bytes, text)
     }
 }
@@ -334,29 +315,26 @@ pub struct Member<'a> {
 
 impl<'a> Member<'a> {
     /// What it is.
-    #[must_use]
     pub fn kind(self) -> Kind {
         self.value.kind
     }
 
     /// The JSON text of the value.
-    #[must_use]
     pub fn json(self) -> &'a str {
         // The whole event was checked to be UTF-8, and a value starts and ends at characters.
         std::str::from_utf8(self.value.span.of(&self.event.bytes)).unwrap_or_default()
     }
 
     /// The text, if it is a string.
-    #[must_use]
     pub fn text(self) -> Option<Cow<'a, str>> {
         self.value.text().map(|text| decode(&self.event.bytes, text))
     }
 }
 
 /// The text of a JSON string. A lone surrogate, which no text can hold, becomes U+FFFD.
-fn decode(document: &[u8], text: Text) -> Cow<'_, str> {
-    let raw = String::from_utf8_lossy(text.span.of(document));
-    if !text.escaped {
+pub fn decode(document: &[u8], text: Span) -> Cow<'_, str> {
+    let raw = String::from_utf8_lossy(text.of(document));
+    if !raw.contains('\\') {
         return raw;
     }
     serde_json::from_str(&format!("\"{raw}\"")).map_or_else(|_| Cow::Owned(decode_lossily(&raw)), Cow::Owned)

@@ -51,7 +51,6 @@ pub enum IngressError {
 
 impl IngressError {
     /// The status that tells the service what to do.
-    #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) | Self::MalformedInBatch { .. } | Self::Sink(SinkError::Type { .. }) => {
@@ -73,7 +72,10 @@ impl Ingress {
         let mut outgoing = Vec::new();
         for event in events(headers, body)? {
             if event.ty() == ERROR_LOG_TYPE {
-                tracing::debug!(event_id = %event.id(), "error log without a registration; nobody to tell");
+                tracing::debug!(
+                    event_id = &*event.id(),
+                    "error log without a registration; nobody to tell"
+                );
                 continue;
             }
             for event in self.pass(event).await? {
@@ -87,9 +89,11 @@ impl Ingress {
         for (_, event) in &outgoing {
             self.counters.forwarded.increment();
             tracing::info!(
-                event_id = %event.id(), event_type = %event.ty(),
-                keptn_context = %event.keptn_context().unwrap_or_default(),
-                triggered_id = %event.triggered_id().unwrap_or_default(), "forwarded"
+                event_id = &*event.id(),
+                event_type = &*event.ty(),
+                keptn_context = &*event.keptn_context().unwrap_or_default(),
+                triggered_id = &*event.triggered_id().unwrap_or_default(),
+                "forwarded"
             );
         }
         Ok(())
@@ -108,12 +112,15 @@ impl Ingress {
             Ok(Passage::Replaced(events)) => Ok(events),
             Ok(Passage::Dropped { by, reason }) => {
                 self.counters.dropped.increment();
-                tracing::debug!(event_id = %event.id(), event_type = %event.ty(), plugin = %by, reason, "dropped by a plugin");
+                tracing::debug!(event_id = &*event.id(), event_type = &*event.ty(), plugin = %by, reason, "dropped by a plugin");
                 Ok(Vec::new())
             }
             Err(error) => {
                 self.counters.plugin_failures.increment();
-                tracing::error!(%error, generation = chain.generation, "a plugin failed; the service is told to try again");
+                tracing::error!(
+                    event_id = &*event.id(), event_type = &*event.ty(), plugin = %error.plugin, %error,
+                    generation = chain.generation, "a plugin failed; the service is told to try again"
+                );
                 Err(Box::new(error))
             }
         }

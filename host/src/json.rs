@@ -21,33 +21,19 @@ impl Span {
     pub const ABSENT: Self = Self { start: 0, end: 0 };
 
     /// False for [`Span::ABSENT`].
-    #[must_use]
     pub fn is_present(self) -> bool {
         self.end != 0
     }
 
+    /// True for no bytes, and for [`Span::ABSENT`].
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
     /// The bytes of `document` in this range.
-    #[must_use]
     pub fn of(self, document: &[u8]) -> &[u8] {
         &document[self.start as usize..self.end as usize]
     }
-}
-
-/// A JSON string: what stands between the quotes, still escaped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Text {
-    /// The bytes between the quotes.
-    pub span: Span,
-    /// Whether a backslash occurs in it.
-    pub escaped: bool,
-}
-
-impl Text {
-    /// A string that is not there.
-    pub const ABSENT: Self = Self {
-        span: Span::ABSENT,
-        escaped: false,
-    };
 }
 
 /// What kind of value was scanned.
@@ -57,11 +43,8 @@ pub enum Kind {
     Object,
     /// `[…]`
     Array,
-    /// `"…"`; `escaped` tells whether a backslash occurs in it.
-    String {
-        /// Whether a backslash occurs in it.
-        escaped: bool,
-    },
+    /// `"…"`
+    String,
     /// A number of any size.
     Number,
     /// `true` or `false`
@@ -80,19 +63,12 @@ pub struct Value {
 }
 
 impl Value {
-    /// The text between the quotes, if it is a string.
-    #[must_use]
-    pub fn text(self) -> Option<Text> {
-        match self.kind {
-            Kind::String { escaped } => Some(Text {
-                span: Span {
-                    start: self.span.start + 1,
-                    end: self.span.end - 1,
-                },
-                escaped,
-            }),
-            _ => None,
-        }
+    /// What stands between the quotes, still escaped, if it is a string.
+    pub fn text(self) -> Option<Span> {
+        (self.kind == Kind::String).then_some(Span {
+            start: self.span.start + 1,
+            end: self.span.end - 1,
+        })
     }
 }
 
@@ -117,13 +93,11 @@ pub struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     /// A scanner at the start of `document`. The caller has checked that it is UTF-8 and shorter than 4 GiB.
-    #[must_use]
     pub fn new(document: &'a [u8]) -> Self {
         Self { document, position: 0 }
     }
 
     /// Offset of the next byte.
-    #[must_use]
     pub fn position(&self) -> u32 {
         // The documents come out of buffers far below 4 GiB; see `new`.
         u32::try_from(self.position).unwrap_or(u32::MAX)
@@ -135,7 +109,7 @@ impl<'a> Scanner<'a> {
     /// When the document is not well-formed here, or `member` fails.
     pub fn object<E: From<SyntaxError>>(
         &mut self,
-        mut member: impl FnMut(&mut Self, Text) -> std::result::Result<(), E>,
+        mut member: impl FnMut(&mut Self, Span) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         self.expect(b'{', "expected an object")?;
         if self.take_after_space(b'}') {
@@ -183,7 +157,6 @@ impl<'a> Scanner<'a> {
     }
 
     /// The kind of the value that comes next, judged by its first byte; white space before it is skipped.
-    #[must_use]
     pub fn peek_is_object(&mut self) -> bool {
         self.skip_space();
         self.peek() == Some(b'{')
@@ -197,9 +170,10 @@ impl<'a> Scanner<'a> {
         self.skip_space();
         let start = self.position();
         let kind = match self.peek() {
-            Some(b'"') => Kind::String {
-                escaped: self.string()?.escaped,
-            },
+            Some(b'"') => {
+                self.string()?;
+                Kind::String
+            }
             Some(b'{') => {
                 self.skip_container()?;
                 Kind::Object
@@ -284,7 +258,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn key(&mut self) -> Result<Text> {
+    fn key(&mut self) -> Result<Span> {
         self.skip_space();
         if self.peek() != Some(b'"') {
             return Err(self.error("expected a member name"));
@@ -294,25 +268,19 @@ impl<'a> Scanner<'a> {
         Ok(key)
     }
 
-    fn string(&mut self) -> Result<Text> {
+    /// What stands between the quotes.
+    fn string(&mut self) -> Result<Span> {
         self.position += 1;
         let start = self.position();
-        let mut escaped = false;
         loop {
             self.skip_plain_text();
             match self.peek() {
                 Some(b'"') => {
                     let end = self.position();
                     self.position += 1;
-                    return Ok(Text {
-                        span: Span { start, end },
-                        escaped,
-                    });
+                    return Ok(Span { start, end });
                 }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
+                Some(b'\\') => self.escape()?,
                 Some(_) => return Err(self.error("control character in a string")),
                 None => return Err(self.error("string without an end")),
             }

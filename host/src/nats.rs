@@ -14,6 +14,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// Messages between the socket and the task that takes them over at once; see [`crate::source::nats`].
 const SUBSCRIPTION_CAPACITY: usize = 65_536;
 
+/// Bytes read at once.
+const READ_BUFFER_BYTES: u16 = 32 << 10;
+
 /// Starts to connect, and returns without waiting for it: NATS may come up later, go, and come back.
 ///
 /// # Errors
@@ -28,6 +31,7 @@ pub async fn connect(config: &NatsConfig) -> Result<Client, async_nats::ConnectE
         .reconnect_delay_callback(pause_before)
         .ping_interval(PING_INTERVAL)
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
+        .read_buffer_capacity(READ_BUFFER_BYTES)
         .event_callback(move |event| {
             let servers = servers.clone();
             async move { log(&event, &servers) }
@@ -37,13 +41,11 @@ pub async fn connect(config: &NatsConfig) -> Result<Client, async_nats::ConnectE
 }
 
 /// Whether the connection stands at this moment.
-#[must_use]
 pub fn is_connected(client: &Client) -> bool {
     client.connection_state() == State::Connected
 }
 
 /// A message whose headers make it a `CloudEvent` in binary mode (NATS protocol binding, section 3.1).
-#[must_use]
 pub fn binary_attributes(headers: &HeaderMap) -> Option<Vec<(String, String)>> {
     let mut attributes = Vec::new();
     let mut is_event = false;

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::Client;
-use async_nats::client::RequestErrorKind;
+use async_nats::{Client, Request};
 
 use crate::event::Event;
 use crate::nats;
@@ -16,8 +15,6 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Sink {
     client: Client,
-    /// Nobody listens here: a request to it is answered by the server itself.
-    echo_subject: String,
 }
 
 /// Why an event was not sent.
@@ -46,12 +43,8 @@ pub enum SinkError {
 
 impl Sink {
     /// Sends over this connection.
-    #[must_use]
     pub fn new(client: Client) -> Self {
-        Self {
-            echo_subject: client.new_inbox(),
-            client,
-        }
+        Self { client }
     }
 
     /// Checks what can be known without sending.
@@ -85,16 +78,17 @@ impl Sink {
             let published = self.client.publish(subject.to_string(), event.bytes().clone()).await;
             published.map_err(|error| SinkError::Unconfirmed(error.to_string()))?;
         }
-        // The client's own flush ends at the socket. A server handles what one connection sends in order, so its
-        // answer to a request behind the events shows that it has them.
-        let echo = self.client.request(self.echo_subject.clone(), bytes::Bytes::new());
+        // The client's own flush ends at the socket. A server handles what one connection sends in order, so a message to
+        // ourselves behind the events shows, when it comes back, that it has them. A request to a subject without
+        // listeners would be answered as well, but not where somebody listens to every subject.
+        let inbox = self.client.new_inbox();
+        let echo = self.client.send_request(inbox.clone(), Request::new().inbox(inbox));
         match tokio::time::timeout(CONFIRM_TIMEOUT, echo).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => {}
             Ok(Err(error)) => return Err(SinkError::Unconfirmed(error.to_string())),
             Err(_) => return Err(unconfirmed("no answer in time")),
         }
-        // On another connection the request says nothing about events that went over the one before.
+        // On another connection the message says nothing about events that went over the one before.
         if self.connection() == connection {
             Ok(())
         } else {

@@ -61,7 +61,6 @@ impl Subject {
     }
 
     /// The subject as it goes over the wire.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -72,13 +71,11 @@ impl Subject {
     }
 
     /// Whether it stands for more than one subject.
-    #[must_use]
     pub fn has_wildcard(&self) -> bool {
         self.tokens().any(is_wildcard)
     }
 
     /// Whether some subject matches both.
-    #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         let mut ours = self.tokens();
         let mut theirs = other.tokens();
@@ -116,7 +113,6 @@ impl fmt::Display for Subject {
 }
 
 /// Whether a token of a pattern stands for others.
-#[must_use]
 pub fn is_wildcard(token: &str) -> bool {
     token == "*" || token == ">"
 }
@@ -126,7 +122,6 @@ pub fn is_wildcard(token: &str) -> bool {
 /// A queue group on overlapping subjects would get each message on only one of them, and a plain subscription would
 /// get it on both (behaviour of nats-server). Where patterns overlap only partly, e.g. `a.*` and `*.b`, the cover is
 /// wider than what is wanted (`*.*`); what nobody asked for is dropped after receipt.
-#[must_use]
 pub fn cover<'a>(wanted: impl IntoIterator<Item = &'a Subject>) -> BTreeSet<Subject> {
     let (wildcards, mut literals): (BTreeSet<Subject>, BTreeSet<Subject>) =
         wanted.into_iter().cloned().partition(Subject::has_wildcard);

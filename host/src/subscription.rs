@@ -49,7 +49,6 @@ pub type Match = Option<Arc<Subscription>>;
 
 impl Interest {
     /// What a distributor without registration listens for.
-    #[must_use]
     pub fn topics(topics: Vec<Subject>) -> Self {
         Self {
             index: Index::new(&topics),
@@ -58,7 +57,6 @@ impl Interest {
     }
 
     /// What a registered integration listens for, in the order of the control plane.
-    #[must_use]
     pub fn subscriptions(subscriptions: Vec<Subscription>) -> Self {
         Self {
             index: Index::new(subscriptions.iter().map(|subscription| &subscription.event)),
@@ -67,7 +65,6 @@ impl Interest {
     }
 
     /// The subjects to receive, free of overlaps.
-    #[must_use]
     pub fn subjects(&self) -> std::collections::BTreeSet<Subject> {
         match &self.kind {
             Kind::Topics(topics) => subject::cover(topics),

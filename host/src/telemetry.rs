@@ -34,7 +34,6 @@ macro_rules! counters {
 
         impl Counters {
             /// Name and value of everything that was counted.
-            #[must_use]
             pub fn values(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.value())),*]
             }
@@ -83,14 +82,12 @@ impl Counter {
     }
 
     /// The number.
-    #[must_use]
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// What the original prints at its start, line by line: label, dots up to column 40, value.
-#[must_use]
 pub fn banner(config: &Config, start_time: &str) -> String {
     let servers: Vec<_> = config
         .nats

@@ -41,7 +41,6 @@ impl ApiService {
     pub const ALL: [Self; 3] = [Self::Datastore, Self::Resources, Self::ControlPlane];
 
     /// First segment of its path behind the API gateway, and on the proxy.
-    #[must_use]
     pub fn segment(self) -> &'static str {
         match self {
             Self::Datastore => "mongodb-datastore",
@@ -76,7 +75,6 @@ impl ApiEndpoint {
     }
 
     /// Base URL of a service, with a slash at its end.
-    #[must_use]
     pub fn base(&self, service: ApiService) -> String {
         match self {
             Self::InCluster => service.in_cluster().to_owned(),

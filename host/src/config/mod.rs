@@ -240,7 +240,6 @@ pub fn from_env(lookup: Lookup<'_>) -> Result<Config, ConfigErrors> {
 
 impl Config {
     /// What the configuration asks for and this version does not do yet. Nobody must believe that it does.
-    #[must_use]
     pub fn unavailable(&self) -> Vec<Problem> {
         let mut unavailable = Vec::new();
         if let ApiEndpoint::Remote(_) = self.api.endpoint {

@@ -6,7 +6,6 @@ use super::variables::{self, Kind, Variable};
 use super::{ApiService, Config, Lookup};
 
 /// The effective configuration as text. The chain of plugins is the caller's to add.
-#[must_use]
 pub fn effective(config: &Config, lookup: Lookup<'_>) -> String {
     let mut text = String::new();
     for (title, variables) in variables::GROUPS {
@@ -45,7 +44,6 @@ pub fn effective(config: &Config, lookup: Lookup<'_>) -> String {
 }
 
 /// The value of a variable with whatever is secret in it replaced.
-#[must_use]
 pub fn masked(variable: &Variable, value: &str) -> String {
     if variable.kind == Kind::Secret && !value.is_empty() {
         return "***".to_owned();
@@ -55,7 +53,6 @@ pub fn masked(variable: &Variable, value: &str) -> String {
 }
 
 /// A URL (or host) with the credentials before `@` replaced.
-#[must_use]
 pub fn without_password(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let authority_end = rest.find('/').unwrap_or(rest.len());

@@ -128,7 +128,6 @@ pub fn all() -> impl Iterator<Item = &'static Variable> {
 }
 
 /// The table for `--help`.
-#[must_use]
 pub fn help_text() -> String {
     let mut text = String::from("The configuration is read from environment variables:\n");
     for (title, variables) in GROUPS {
@@ -153,7 +152,6 @@ pub fn help_text() -> String {
 }
 
 /// The table for the README, in Markdown.
-#[must_use]
 pub fn markdown_table() -> String {
     let mut table = String::from("| variable | kind | default | meaning |\n|---|---|---|---|\n");
     for (title, variables) in GROUPS {

@@ -1,75 +1,199 @@
-//! The body of a delivery: the event's own bytes with what recipients rely on spliced in.
+//! What goes to the service: the event's own bytes with what recipients rely on spliced in.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use crate::event::{Data, Event, KEPTN_EXTENSIONS, Slot};
+use crate::event::{self, Data, Event, KEPTN_EXTENSIONS, Slot};
+use crate::json::Span;
 
-/// At most two places are changed, so the event is cut in three and two pieces are added.
-const MAX_PIECES: usize = 5;
+/// Where the subscription id belongs, below `data`.
+const PATH: [&str; 3] = ["temporaryData", "distributor", "subscriptionID"];
 
-/// An event in the form that goes to the service. Cloning it copies no bytes.
-#[derive(Debug, Clone)]
-pub struct Body {
-    pieces: [Bytes; MAX_PIECES],
-    next: usize,
+/// An event in the form that waits for delivery: its bytes, and where something has to be put into them. Small, because
+/// thousands may wait.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    bytes: Bytes,
+    id: Span,
+    ty: Span,
+    keptn_context: Span,
+    /// Offset behind the opening brace.
+    inside: u32,
+    /// Bit `n` is set when `KEPTN_EXTENSIONS[n]` has to be added.
+    missing_extensions: u8,
+    place: Place,
 }
 
-/// One change: the bytes from `start` to `end` give way to `text`.
-struct Edit {
-    start: u32,
-    end: u32,
-    text: String,
+/// Where and how the subscription id is put in. `level` is the first name of [`PATH`] that is not there yet.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// A value on the way is neither an object nor `null`.
+    Nowhere,
+    /// There is no `data`: it is created at the start of the envelope.
+    NewData,
+    /// An object has room for a member, with others behind it or not.
+    Member { at: u32, is_only: bool, level: u8 },
+    /// `null` gives way to an object.
+    Null { span: Span, level: u8 },
+    /// There is an id already, which gives way.
+    Value(Span),
 }
 
-impl Body {
-    /// The event as the service gets it: with the Keptn extensions that it lacks (as empty text, for Keptn types), and
-    /// with the id of the subscription it matched at `data.temporaryData.distributor.subscriptionID`.
-    ///
-    /// The flag is false when there was a subscription id and no place for it, because a value on the way is neither
-    /// an object nor `null`.
-    #[must_use]
-    pub fn of(event: &Event, subscription_id: Option<&str>) -> (Self, bool) {
-        let mut at_start = missing_extensions(event);
-        let edit = match subscription_id {
-            None => Ok(None),
-            Some(id) if event.data() == Data::Absent => {
+impl Outgoing {
+    /// Prepares an event.
+    pub(super) fn new(event: &Event) -> Self {
+        let all = (1 << KEPTN_EXTENSIONS.len()) - 1;
+        let (id, ty, keptn_context) = event.names();
+        Self {
+            bytes: event.bytes().clone(),
+            id,
+            ty,
+            keptn_context,
+            inside: event.envelope_inside(),
+            missing_extensions: if event.is_keptn() {
+                all & !event.keptn_extensions()
+            } else {
+                0
+            },
+            place: place(event),
+        }
+    }
+
+    /// Attribute `id`.
+    pub(super) fn id(&self) -> Cow<'_, str> {
+        event::decode(&self.bytes, self.id)
+    }
+
+    /// Attribute `type`.
+    pub(super) fn ty(&self) -> Cow<'_, str> {
+        event::decode(&self.bytes, self.ty)
+    }
+
+    /// Extension `shkeptncontext`, empty when it is missing.
+    pub(super) fn keptn_context(&self) -> Cow<'_, str> {
+        event::decode(&self.bytes, self.keptn_context)
+    }
+
+    /// Whether a subscription id can be put in.
+    pub(super) fn can_be_marked(&self) -> bool {
+        !matches!(self.place, Place::Nowhere)
+    }
+
+    /// The body as the service gets it: with the Keptn extensions that the event lacks (as empty text, for Keptn
+    /// types), and with the id of the subscription it matched at `data.temporaryData.distributor.subscriptionID`.
+    pub(super) fn body(&self, subscription_id: Option<&str>) -> Body {
+        let mut at_start = String::new();
+        for (number, name) in KEPTN_EXTENSIONS.iter().enumerate() {
+            if self.missing_extensions & (1 << number) != 0 {
+                at_start.push('"');
+                at_start.push_str(name);
+                // A valid envelope has other members, so a comma is always right.
+                at_start.push_str("\":\"\",");
+            }
+        }
+        let edit = subscription_id.and_then(|id| match self.place {
+            Place::Nowhere => None,
+            Place::NewData => {
                 at_start.push_str("\"data\":{");
-                at_start.push_str(&nested(&["temporaryData", "distributor"], id));
+                at_start.push_str(&nested(0, id));
                 at_start.push_str("},");
-                Ok(None)
+                None
             }
-            Some(id) => subscription_edit(event, id).map(Some).ok_or(()),
+            Place::Member { at, is_only, level } => {
+                let comma = if is_only { "" } else { "," };
+                Some((Span { start: at, end: at }, nested(level, id) + comma))
+            }
+            Place::Null { span, level } => Some((span, format!("{{{}}}", nested(level, id)))),
+            Place::Value(span) => Some((span, quoted(id))),
+        });
+        let inside = self.inside as usize;
+        let pieces = match edit {
+            None if at_start.is_empty() => [
+                self.bytes.clone(),
+                Bytes::new(),
+                Bytes::new(),
+                Bytes::new(),
+                Bytes::new(),
+            ],
+            None => [
+                self.bytes.slice(..inside),
+                Bytes::from(at_start),
+                self.bytes.slice(inside..),
+                Bytes::new(),
+                Bytes::new(),
+            ],
+            Some((Span { start, end }, text)) => [
+                self.bytes.slice(..inside),
+                Bytes::from(at_start),
+                self.bytes.slice(inside..start as usize),
+                Bytes::from(text),
+                self.bytes.slice(end as usize..),
+            ],
         };
-        let is_marked = edit.is_ok();
-        let bytes = event.bytes();
-        let inside = event.envelope_inside();
-        let mut pieces = [const { Bytes::new() }; MAX_PIECES];
-        if at_start.is_empty() && matches!(edit, Ok(None) | Err(())) {
-            pieces[0] = bytes.clone();
-            return (Self { pieces, next: 0 }, is_marked);
-        }
-        pieces[0] = bytes.slice(..inside as usize);
-        pieces[1] = Bytes::from(at_start);
-        match edit {
-            Ok(Some(Edit { start, end, text })) => {
-                pieces[2] = bytes.slice(inside as usize..start as usize);
-                pieces[3] = Bytes::from(text);
-                pieces[4] = bytes.slice(end as usize..);
-            }
-            _ => pieces[2] = bytes.slice(inside as usize..),
-        }
-        (Self { pieces, next: 0 }, is_marked)
+        Body { pieces, next: 0 }
     }
+}
 
-    /// All of it in one piece.
-    #[must_use]
-    pub fn to_vec(&self) -> Vec<u8> {
-        self.pieces.concat()
+/// Goes down from `data` to the first level that is not there.
+fn place(event: &Event) -> Place {
+    if event.data() == Data::Absent {
+        return Place::NewData;
     }
+    let mut member = None;
+    for (level, slot) in (0..).zip([event.data_slot(), event.temporary_data(), event.distributor_slot()]) {
+        match (slot, member) {
+            (Slot::Object { inside, empty }, _) => {
+                member = Some(Place::Member {
+                    at: inside,
+                    is_only: empty,
+                    level,
+                });
+            }
+            (Slot::Null(span), _) => return Place::Null { span, level },
+            (Slot::Absent, Some(member)) => return member,
+            _ => return Place::Nowhere,
+        }
+    }
+    let id = event.subscription_id();
+    if id.is_present() {
+        Place::Value(id)
+    } else {
+        member.unwrap_or(Place::Nowhere)
+    }
+}
+
+/// The member for the rest of [`PATH`] from `level` on, e.g. `"distributor":{"subscriptionID":"…"}`.
+fn nested(level: u8, id: &str) -> String {
+    let (last, parents) = PATH[usize::from(level)..]
+        .split_last()
+        .expect("there are fewer levels than names");
+    let mut member = String::with_capacity(96);
+    for name in parents {
+        member.push('"');
+        member.push_str(name);
+        member.push_str("\":{");
+    }
+    member.push('"');
+    member.push_str(last);
+    member.push_str("\":");
+    member.push_str(&quoted(id));
+    member.extend(parents.iter().map(|_| '}'));
+    member
+}
+
+fn quoted(id: &str) -> String {
+    serde_json::to_string(id).expect("text can always be written as JSON")
+}
+
+/// The pieces of a request body: at most two places are changed, so the event is cut in three and two are added.
+#[derive(Debug)]
+pub(super) struct Body {
+    pieces: [Bytes; 5],
+    next: usize,
 }
 
 impl http_body::Body for Body {
@@ -77,102 +201,24 @@ impl http_body::Body for Body {
     type Error = std::convert::Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        while self.next < MAX_PIECES {
+        while self.next < self.pieces.len() {
             let number = self.next;
             self.next += 1;
-            if !self.pieces[number].is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(self.pieces[number].clone()))));
+            let piece = std::mem::take(&mut self.pieces[number]);
+            if !piece.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
         }
         Poll::Ready(None)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.pieces[self.next..].iter().all(Bytes::is_empty)
+        self.pieces.iter().all(Bytes::is_empty)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.pieces[self.next..].iter().map(|piece| piece.len() as u64).sum())
+        SizeHint::with_exact(self.pieces.iter().map(|piece| piece.len() as u64).sum())
     }
-}
-
-/// Members with the Keptn extensions that the event lacks, each with a comma behind it: a valid envelope has others.
-fn missing_extensions(event: &Event) -> String {
-    let present = event.keptn_extensions();
-    let mut members = String::new();
-    if event.is_keptn() {
-        for (number, name) in KEPTN_EXTENSIONS.iter().enumerate() {
-            if present & (1 << number) == 0 {
-                members.push('"');
-                members.push_str(name);
-                members.push_str("\":\"\",");
-            }
-        }
-    }
-    members
-}
-
-/// How to put the subscription id into data that is there. None: not possible.
-fn subscription_edit(event: &Event, id: &str) -> Option<Edit> {
-    // From the outside in: the first level that is not there is where the rest is put.
-    let levels = [
-        (event.data_slot(), &["temporaryData", "distributor"][..]),
-        (event.temporary_data(), &["distributor"][..]),
-        (event.distributor_slot(), &[][..]),
-    ];
-    let mut parent: Option<(u32, bool, &[&str])> = None;
-    for (slot, path_inside) in levels {
-        match (slot, parent) {
-            (Slot::Object { inside, empty }, _) => parent = Some((inside, empty, path_inside)),
-            (Slot::Null(span), _) => {
-                let text = format!("{{{}}}", nested(path_inside, id));
-                return Some(Edit {
-                    start: span.start,
-                    end: span.end,
-                    text,
-                });
-            }
-            (Slot::Absent, Some((inside, empty, path))) => return Some(insertion(inside, empty, path, id)),
-            _ => return None,
-        }
-    }
-    let span = event.subscription_id();
-    if span.is_present() {
-        return Some(Edit {
-            start: span.start,
-            end: span.end,
-            text: quoted(id),
-        });
-    }
-    let (inside, empty, path) = parent?;
-    Some(insertion(inside, empty, path, id))
-}
-
-fn insertion(inside: u32, empty: bool, path: &[&str], id: &str) -> Edit {
-    let comma = if empty { "" } else { "," };
-    Edit {
-        start: inside,
-        end: inside,
-        text: nested(path, id) + comma,
-    }
-}
-
-/// The member `"a":{"b":{"subscriptionID":"…"}}` for the path `a`, `b`.
-fn nested(path: &[&str], id: &str) -> String {
-    let mut member = String::with_capacity(96);
-    for name in path {
-        member.push('"');
-        member.push_str(name);
-        member.push_str("\":{");
-    }
-    member.push_str("\"subscriptionID\":");
-    member.push_str(&quoted(id));
-    member.extend(path.iter().map(|_| '}'));
-    member
-}
-
-fn quoted(id: &str) -> String {
-    serde_json::to_string(id).expect("text can always be written as JSON")
 }
 
 #[cfg(test)]
@@ -184,11 +230,11 @@ mod tests {
 
     fn delivered(event: &str, subscription_id: Option<&str>) -> (String, bool) {
         let event = Event::parse(Bytes::copy_from_slice(event.as_bytes())).unwrap();
-        let (body, is_marked) = Body::of(&event, subscription_id);
-        let size = http_body::Body::size_hint(&body).exact().unwrap();
-        let text = String::from_utf8(body.to_vec()).unwrap();
-        assert_eq!(size, text.len() as u64);
-        (text, is_marked)
+        let outgoing = Outgoing::new(&event);
+        let body = outgoing.body(subscription_id);
+        let text = String::from_utf8(body.pieces.concat()).unwrap();
+        assert_eq!(http_body::Body::size_hint(&body).exact(), Some(text.len() as u64));
+        (text, outgoing.can_be_marked())
     }
 
     fn with_data(data: &str) -> String {

@@ -66,7 +66,6 @@ impl<T> Default for Lanes<T> {
 
 impl<T> Lanes<T> {
     /// The key of a text; without one, a key of its own.
-    #[must_use]
     pub(super) fn key(&self, text: Option<&str>) -> Key {
         Key(match text {
             Some(text) => self.hasher.hash_one(text),
@@ -146,7 +145,6 @@ impl<T> Lanes<T> {
     }
 
     /// Deliveries queued, being tried, or waiting.
-    #[must_use]
     pub(super) fn count(&self) -> usize {
         self.state().count
     }

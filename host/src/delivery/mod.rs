@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub use self::body::Body;
+use self::body::Outgoing;
 pub use self::lanes::Key;
 use self::lanes::Lanes;
 pub use self::recipient::AttemptError;
@@ -31,25 +31,22 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// One event on its way to the service.
 #[derive(Debug)]
 pub struct Delivery {
-    /// As it is to be delivered.
-    pub event: Event,
-    /// The subscription it is delivered for.
-    pub subscription: Option<Arc<Subscription>>,
-    /// Its place in memory, shared by all deliveries of one received event.
-    pub held: Arc<Held>,
-    /// The chain it passed.
-    pub generation: u64,
+    event: Outgoing,
+    subscription: Option<Arc<Subscription>>,
+    /// Given back when the delivery is settled.
+    _held: Held,
+    generation: u64,
     attempts: u32,
 }
 
 impl Delivery {
-    /// A delivery that has not been tried.
-    #[must_use]
-    pub fn new(event: Event, subscription: Option<Arc<Subscription>>, held: Arc<Held>, generation: u64) -> Self {
+    /// A delivery that has not been tried, of an event that passed the chain of this generation, for the subscription
+    /// that it matched.
+    pub fn new(event: &Event, subscription: Option<Arc<Subscription>>, held: Held, generation: u64) -> Self {
         Self {
-            event,
+            event: Outgoing::new(event),
             subscription,
-            held,
+            _held: held,
             generation,
             attempts: 0,
         }
@@ -63,7 +60,8 @@ impl Delivery {
 /// Takes events to the service.
 #[derive(Debug)]
 pub struct Deliveries {
-    lanes: Lanes<Delivery>,
+    /// In boxes: the queues of a burst would otherwise be as large as the events themselves.
+    lanes: Lanes<Box<Delivery>>,
     recipient: Recipient,
     max_retries: u32,
     concurrency: usize,
@@ -72,7 +70,6 @@ pub struct Deliveries {
 
 impl Deliveries {
     /// Nothing is delivered before [`Deliveries::run`].
-    #[must_use]
     pub fn new(config: &DeliveryConfig, counters: Arc<Counters>) -> Self {
         Self {
             lanes: Lanes::default(),
@@ -84,14 +81,13 @@ impl Deliveries {
     }
 
     /// The key that keeps an event in order with others: its Keptn context. Events without one are in no order.
-    #[must_use]
     pub fn key(&self, event: &Event) -> Key {
         self.lanes.key(event.keptn_context().as_deref())
     }
 
     /// Queues a delivery.
     pub fn push(&self, key: Key, delivery: Delivery) {
-        self.lanes.push(key, delivery);
+        self.lanes.push(key, Box::new(delivery));
     }
 
     /// Starts delivering, in tasks of `tasks`, until [`Deliveries::close`].
@@ -114,7 +110,6 @@ impl Deliveries {
     }
 
     /// What is neither delivered nor given up.
-    #[must_use]
     pub fn pending(&self) -> usize {
         self.lanes.count()
     }
@@ -124,11 +119,11 @@ impl Deliveries {
         self.lanes.close();
     }
 
-    async fn attempt(&self, key: Key, mut delivery: Delivery) {
-        let (body, is_marked) = Body::of(&delivery.event, delivery.subscription_id());
+    async fn attempt(&self, key: Key, mut delivery: Box<Delivery>) {
+        let body = delivery.event.body(delivery.subscription_id());
         let start = Instant::now();
         delivery.attempts += 1;
-        if !is_marked && delivery.attempts == 1 {
+        if delivery.attempts == 1 && delivery.subscription.is_some() && !delivery.event.can_be_marked() {
             self.counters.unmarked.increment();
         }
         let result = self.recipient.deliver(body).await;
@@ -139,9 +134,15 @@ impl Deliveries {
             Ok(status) => {
                 self.counters.delivered.increment();
                 tracing::info!(
-                    event_id = %event.id(), event_type = %event.ty(), subscription_id,
-                    keptn_context = %event.keptn_context().unwrap_or_default(), status = status.as_u16(), attempt,
-                    elapsed_ms = start.elapsed().as_millis(), generation = delivery.generation, "delivered"
+                    event_id = &*event.id(),
+                    event_type = &*event.ty(),
+                    subscription_id,
+                    keptn_context = &*event.keptn_context(),
+                    status = status.as_u16(),
+                    attempt,
+                    elapsed_ms = start.elapsed().as_millis(),
+                    generation = delivery.generation,
+                    "delivered"
                 );
                 self.lanes.done(key);
             }
@@ -149,7 +150,7 @@ impl Deliveries {
                 self.counters.retried.increment();
                 let pause = pause_after(attempt, fastrand::f64());
                 tracing::warn!(
-                    event_id = %event.id(), event_type = %event.ty(), subscription_id, attempt, %error,
+                    event_id = &*event.id(), event_type = &*event.ty(), subscription_id, attempt, %error,
                     next_attempt_ms = pause.as_millis(), "delivery failed; trying again"
                 );
                 self.lanes.wait_until(Instant::now() + pause, key, delivery);
@@ -157,7 +158,7 @@ impl Deliveries {
             Err(error) => {
                 self.counters.undelivered.increment();
                 tracing::error!(
-                    event_id = %event.id(), event_type = %event.ty(), subscription_id, attempt, %error,
+                    event_id = &*event.id(), event_type = &*event.ty(), subscription_id, attempt, %error,
                     "delivery given up; the event is lost to the service"
                 );
                 self.lanes.done(key);

@@ -55,7 +55,6 @@ pub enum AttemptError {
 
 impl Recipient {
     /// The service of the configuration. Opens no connection.
-    #[must_use]
     pub(super) fn new(config: &DeliveryConfig) -> Self {
         let mut connector = HttpConnector::new();
         // Requests are written whole, so that there is nothing to wait for.

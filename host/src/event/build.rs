@@ -43,7 +43,6 @@ pub struct EventBuilder {
 
 impl EventBuilder {
     /// Starts an event; `capacity` is a guess of its size in bytes.
-    #[must_use]
     pub fn new(capacity: usize) -> Self {
         let mut json = String::with_capacity(capacity);
         json.push('{');
@@ -147,7 +146,6 @@ impl EventBuilder {
 }
 
 /// JSON by the rules of the JSON event format: `application/json`, `text/json`, anything ending in `+json`.
-#[must_use]
 pub fn is_json_type(content_type: &str) -> bool {
     let essence = content_type
         .split(';')

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::{Data, Field, KEPTN_EXTENSIONS, Layout, Malformed, Slot, decode};
-use crate::json::{Kind, Scanner, Span, SyntaxError, Text, Value};
+use crate::json::{Kind, Scanner, Span, SyntaxError, Value};
 
 pub(super) fn layout(bytes: &[u8]) -> Result<Layout, Malformed> {
     check_text(bytes)?;
@@ -27,11 +27,11 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout, Malformed> {
         ("source", layout.source),
         ("id", layout.id),
     ] {
-        if text.span.start == text.span.end {
+        if text.is_empty() {
             return Err(Malformed::Missing(name));
         }
     }
-    match layout.specversion.span.of(bytes) {
+    match layout.specversion.of(bytes) {
         b"1.0" | b"0.3" => Ok(layout),
         _ => Err(bad_attribute("specversion", "is neither 1.0 nor 0.3")),
     }
@@ -65,13 +65,14 @@ fn check_text(bytes: &[u8]) -> Result<(), Malformed> {
 }
 
 /// Of repeated members the last one counts, as it does for almost every reader of JSON.
-fn attribute(scanner: &mut Scanner<'_>, bytes: &[u8], key: Text, layout: &mut Layout) -> Result<(), Malformed> {
-    let escaped_key;
-    let key = if key.escaped {
-        escaped_key = decode(bytes, key).into_owned();
-        escaped_key.as_bytes()
+fn attribute(scanner: &mut Scanner<'_>, bytes: &[u8], key: Span, layout: &mut Layout) -> Result<(), Malformed> {
+    let raw_key = key.of(bytes);
+    let decoded_key;
+    let key = if raw_key.contains(&b'\\') {
+        decoded_key = decode(bytes, key).into_owned();
+        decoded_key.as_bytes()
     } else {
-        key.span.of(bytes)
+        raw_key
     };
     match key {
         b"data" => return data(scanner, bytes, layout),
@@ -95,11 +96,11 @@ fn attribute(scanner: &mut Scanner<'_>, bytes: &[u8], key: Text, layout: &mut La
     Ok(())
 }
 
-fn required_text(scanner: &mut Scanner<'_>, name: &'static str) -> Result<Text, Malformed> {
+fn required_text(scanner: &mut Scanner<'_>, name: &'static str) -> Result<Span, Malformed> {
     let value = scanner.value()?;
     match value.kind {
-        Kind::String { .. } => Ok(value.text().unwrap_or_default()),
-        Kind::Null => Ok(Text::ABSENT),
+        Kind::String => Ok(value.text().unwrap_or_default()),
+        Kind::Null => Ok(Span::ABSENT),
         _ => Err(bad_attribute(name, "is not text")),
     }
 }
@@ -127,7 +128,7 @@ fn data(scanner: &mut Scanner<'_>, bytes: &[u8], layout: &mut Layout) -> Result<
     layout.distributor = Slot::Absent;
     layout.subscription_id = Span::ABSENT;
     let (slot, span) = slot(scanner, |scanner, key| {
-        match key.span.of(bytes) {
+        match key.of(bytes) {
             b"project" => layout.project = field(scanner)?,
             b"stage" => layout.stage = field(scanner)?,
             b"service" => layout.service = field(scanner)?,
@@ -155,14 +156,14 @@ fn temporary_data(scanner: &mut Scanner<'_>, bytes: &[u8], layout: &mut Layout) 
     layout.distributor = Slot::Absent;
     layout.subscription_id = Span::ABSENT;
     let (temporary_data, _) = slot(scanner, |scanner, key| {
-        if key.span.of(bytes) != b"distributor" {
+        if key.of(bytes) != b"distributor" {
             scanner.value()?;
             return Ok(());
         }
         layout.subscription_id = Span::ABSENT;
         let (distributor, _) = slot(scanner, |scanner, key| {
             let value = scanner.value()?;
-            if key.span.of(bytes) == b"subscriptionID" {
+            if key.of(bytes) == b"subscriptionID" {
                 layout.subscription_id = value.span;
             }
             Ok(())
@@ -177,7 +178,7 @@ fn temporary_data(scanner: &mut Scanner<'_>, bytes: &[u8], layout: &mut Layout) 
 /// Scans a value; when it is an object, `member` is called for its members.
 fn slot(
     scanner: &mut Scanner<'_>,
-    mut member: impl FnMut(&mut Scanner<'_>, Text) -> Result<(), SyntaxError>,
+    mut member: impl FnMut(&mut Scanner<'_>, Span) -> Result<(), SyntaxError>,
 ) -> Result<(Slot, Span), SyntaxError> {
     if !scanner.peek_is_object() {
         let value = scanner.value()?;
@@ -210,7 +211,7 @@ fn slot(
 fn field(scanner: &mut Scanner<'_>) -> Result<Field, SyntaxError> {
     let value = scanner.value()?;
     Ok(match value.kind {
-        Kind::String { .. } => Field::Text(value.text().unwrap_or_default()),
+        Kind::String => Field::Text(value.text().unwrap_or_default()),
         Kind::Null => Field::Missing,
         _ => Field::NotText,
     })

@@ -16,9 +16,6 @@ use wasmtime::{Config, Engine};
 pub const COMMAND: [&str; 2] = ["plugin", "compile"];
 /// A component of some 20 MB takes about ten seconds on a slow core.
 const TIME_LIMIT: Duration = Duration::from_mins(2);
-/// Data memory of the child: the largest components in use need less than half of it.
-const MEMORY_LIMIT_BYTES: u64 = 1 << 30;
-
 /// How to compile.
 #[derive(Debug, Clone)]
 pub enum Compiler {
@@ -118,12 +115,6 @@ async fn compile_in_child(executable: &PathBuf, component: &[u8]) -> std::io::Re
 /// # Errors
 /// What to print before ending with exit code 1.
 pub fn run_child() -> Result<(), String> {
-    let limit = rustix::process::Rlimit {
-        current: Some(MEMORY_LIMIT_BYTES),
-        maximum: Some(MEMORY_LIMIT_BYTES),
-    };
-    // Without the limit the worst is the limit of the container.
-    let _ = rustix::process::setrlimit(rustix::process::Resource::Data, limit);
     let mut component = Vec::new();
     std::io::stdin()
         .read_to_end(&mut component)

@@ -205,7 +205,7 @@ impl<'a> SubscriptionLists<'a> {
 /// The value of an extension attribute, if the contract can carry it.
 fn extension(member: Member<'_>) -> Option<Extension<'_>> {
     match member.kind() {
-        Kind::String { .. } => member.text().map(Extension::Text),
+        Kind::String => member.text().map(Extension::Text),
         Kind::Boolean => Some(Extension::Boolean(member.json() == "true")),
         Kind::Number => member.json().parse().ok().map(Extension::Integer),
         _ => None,
@@ -229,7 +229,7 @@ fn data(event: &Event) -> LoweredData<'_> {
                 .is_none_or(|ty| is_json_type(&ty));
             match find("data") {
                 // Text with a textual content type is text; with a JSON content type it is a JSON string.
-                Some(member) if !is_json && matches!(member.kind(), Kind::String { .. }) => {
+                Some(member) if !is_json && matches!(member.kind(), Kind::String) => {
                     member.text().map_or(LoweredData::None, LoweredData::Text)
                 }
                 Some(member) => LoweredData::Json(member.json()),

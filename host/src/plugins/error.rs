@@ -62,7 +62,6 @@ pub enum Cause {
 
 impl PluginError {
     /// Whether the same event may go through another time.
-    #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self.cause, Cause::Transient(_))
     }
@@ -85,7 +84,7 @@ impl fmt::Display for PluginError {
         };
         write!(
             formatter,
-            "plugin {plugin:?} {version} ({hook}) on event {event_id} of type {event_type}: {cause}"
+            "plugin {plugin:?} {version} ({hook}) on event {event_id:?} of type {event_type:?}: {cause}"
         )?;
         if !output.is_empty() {
             write!(formatter, "; it printed: {}", output.join(" | "))?;

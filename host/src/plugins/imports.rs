@@ -165,7 +165,7 @@ impl logging::Host for State {
         let plugin = &shared.name;
         macro_rules! line {
             ($level:ident) => {
-                tracing::$level!(%plugin, event_id, keptn_context, fields, "plugin: {message}")
+                tracing::$level!(%plugin, event_id, keptn_context, text = message, fields, "plugin says")
             };
         }
         match level {

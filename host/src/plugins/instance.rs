@@ -110,31 +110,26 @@ impl Plugin {
     }
 
     /// Its name in the chain.
-    #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.shared.name
     }
 
     /// SHA-256 of the component, in hexadecimal.
-    #[must_use]
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
     /// Its own version.
-    #[must_use]
     pub fn version(&self) -> &str {
         &self.descriptor.version
     }
 
     /// What it counted, by name.
-    #[must_use]
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         self.shared.metrics()
     }
 
     /// Names of its hooks.
-    #[must_use]
     pub fn hooks(&self) -> Vec<&'static str> {
         let filter = self.hooks.filter.as_ref().map(|_| "filter");
         let transform = self.hooks.transform.as_ref().map(|_| "transform");
@@ -142,7 +137,6 @@ impl Plugin {
     }
 
     /// Which ways it is run.
-    #[must_use]
     pub fn directions(&self) -> &[Direction] {
         &self.directions
     }

@@ -71,7 +71,6 @@ pub enum ChainError {
 
 impl Plugins {
     /// Starts with this chain.
-    #[must_use]
     pub fn new(chain: Chain) -> Self {
         Self {
             current: ArcSwap::from_pointee(chain),
@@ -79,7 +78,6 @@ impl Plugins {
     }
 
     /// The chain of this moment. An event takes it once, and is done with it when the event is.
-    #[must_use]
     pub fn current(&self) -> arc_swap::Guard<Arc<Chain>> {
         self.current.load()
     }
@@ -135,7 +133,6 @@ pub async fn build_chain(host: &Arc<Host>, config: &Config, generation: u64) -> 
 }
 
 /// How the built-in filter is run: with the lists of the environment.
-#[must_use]
 pub fn default_filter_settings(lists: &FilterLists) -> Settings {
     Settings {
         name: DEFAULT_FILTER.into(),

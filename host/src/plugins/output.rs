@@ -80,7 +80,11 @@ impl Output {
 
 impl Lines {
     fn end_line(&mut self) {
-        let line = String::from_utf8_lossy(&self.partial).into_owned();
+        // One line of the guest stays one line of ours, whatever is in it.
+        let line: String = String::from_utf8_lossy(&self.partial)
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
         self.partial.clear();
         if self.budget > 0 {
             self.budget -= 1;

@@ -31,6 +31,8 @@ use crate::telemetry::Counters;
 const MAX_EVENTS: usize = 65_536;
 /// Bytes of them.
 const MAX_BYTES: usize = 24 << 20;
+/// Time that the server gets to send what it still has for a subscription that ends.
+const UNSUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Losses are logged at most this often.
 const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -48,6 +50,7 @@ pub async fn run(
     let (sender, receiver) = mpsc::unbounded_channel();
     let counters = Arc::clone(&dispatcher.counters);
     let intake = Intake {
+        client: client.clone(),
         sender,
         budget: Budget::new(MAX_EVENTS, MAX_BYTES),
         counters,
@@ -113,6 +116,7 @@ struct Changes {
 /// Takes messages over from the client.
 #[derive(Clone)]
 struct Intake {
+    client: Client,
     sender: mpsc::UnboundedSender<Received>,
     budget: Arc<Budget>,
     counters: Arc<Counters>,
@@ -132,10 +136,18 @@ impl Intake {
             let Some(message) = message else { return };
             self.take(&message, &mut last_loss_log);
         }
-        if subscriber.drain().await.is_ok() {
+        // Without a connection nothing is on its way, and the client would wait for the next one.
+        if !nats::is_connected(&self.client) || subscriber.drain().await.is_err() {
+            return;
+        }
+        let rest = async {
             while let Some(message) = subscriber.next().await {
                 self.take(&message, &mut last_loss_log);
             }
+        };
+        // The connection may go while the server is asked.
+        if tokio::time::timeout(UNSUBSCRIBE_TIMEOUT, rest).await.is_err() {
+            tracing::warn!("the NATS server did not confirm the end of a subscription");
         }
     }
 
@@ -162,7 +174,7 @@ impl Intake {
             }
         };
         let received = Received {
-            subject: message.subject.to_string(),
+            subject: message.subject.clone(),
             payload,
             held,
         };
