@@ -236,17 +236,17 @@ impl Event {
         self.layout.subscription_id
     }
 
-    /// `data.project`; see [`Event::decoded`].
+    /// `data.project`. None: it cannot be decoded; empty text: it is missing.
     pub fn project(&self) -> Option<Cow<'_, str>> {
         self.decoded(self.layout.project)
     }
 
-    /// `data.stage`; see [`Event::decoded`].
+    /// `data.stage`. None: it cannot be decoded; empty text: it is missing.
     pub fn stage(&self) -> Option<Cow<'_, str>> {
         self.decoded(self.layout.stage)
     }
 
-    /// `data.service`; see [`Event::decoded`].
+    /// `data.service`. None: it cannot be decoded; empty text: it is missing.
     pub fn service(&self) -> Option<Cow<'_, str>> {
         self.decoded(self.layout.service)
     }

@@ -11,7 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use distributor::config::FilterLists;
 use distributor::event::Event;
 use distributor::plugins::{
-    Chain, Compiler, Context, DEFAULT_FILTER_COMPONENT, Direction, Host, default_filter_settings,
+    Chain, Compiler, Context, DEFAULT_FILTER_COMPONENT, Direction, Host, default_filter_settings, load,
 };
 use distributor::subject::Subject;
 use distributor::subscription::{Interest, Subscription};
@@ -79,9 +79,7 @@ fn filtering(criterion: &mut Criterion) {
     };
     let chain = runtime.block_on(async {
         let host = Arc::new(Host::new(Compiler::InProcess).expect("the engine can be set up"));
-        let filter = host
-            .load(DEFAULT_FILTER_COMPONENT, default_filter_settings(&lists))
-            .await;
+        let filter = load(&host, DEFAULT_FILTER_COMPONENT, default_filter_settings(&lists)).await;
         Chain {
             generation: 1,
             plugins: vec![Arc::new(filter.expect("the default filter can be loaded"))],

@@ -2,23 +2,10 @@
 
 use std::sync::Arc;
 
+use super::context::Context;
 use super::error::PluginError;
-use super::instance::{Direction, Outcome, Plugin, Verdict};
+use super::plugin::{Outcome, Plugin, Verdict};
 use crate::event::Event;
-use crate::subscription::Subscription;
-
-/// What is known about an event besides itself.
-#[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
-    /// Which way it travels.
-    pub direction: Direction,
-    /// The subscription that matched.
-    pub subscription: Option<&'a Subscription>,
-    /// The subject it was received on; empty for outgoing events.
-    pub received_on: &'a str,
-    /// 1, or more after a redelivery.
-    pub receipt: u32,
-}
 
 /// Ordered plugins. Replaced as a whole, never changed: an event takes one chain at its start and finishes on it.
 #[derive(Debug)]

@@ -9,8 +9,7 @@ use super::bindings::keptn::distributor::types::{
     AttributeValueParam, AttributeValueResult, CloudEventParam, CloudEventResult, Direction as WitDirection,
     EventContext, EventDataParam, EventDataResult, ExtensionParam, Subscription as WitSubscription,
 };
-use super::chain::Context;
-use super::instance::Direction;
+use super::context::{Context, Direction};
 use crate::event::{AttributeValue, Data, Event, EventBuilder, Malformed, Member, Payload, is_json_type};
 use crate::json::Kind;
 use crate::subscription::Subscription;

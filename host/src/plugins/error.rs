@@ -1,10 +1,34 @@
-//! What went wrong in a plugin, in words for its author and for the operator.
+//! What went wrong with a plugin, in words for its author and for the operator.
 
 use std::fmt;
 use std::sync::Arc;
 
+use super::compile::CompileError;
 use super::limits::LimitReached;
 use crate::event::Malformed;
+
+/// Why a component is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Not compiled.
+    #[error("cannot be compiled: {0}")]
+    Compile(#[from] CompileError),
+    /// Imports that nobody provides.
+    #[error("wants what this host does not have: {}", .0.join("; "))]
+    Imports(Vec<String>),
+    /// It does not export what a plugin has to.
+    #[error("{0}")]
+    Exports(String),
+    /// The engine refused it.
+    #[error("cannot be linked: {0}")]
+    Link(String),
+    /// A call at load time failed.
+    #[error("{0}")]
+    Call(String),
+    /// `configure` found faults.
+    #[error("does not accept its configuration: {}", .0.join("; "))]
+    Config(Vec<String>),
+}
 
 /// A hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,34 +6,20 @@ use std::sync::Arc;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
-use wasmtime::component::{Component, InstancePre, Linker, types::ComponentItem};
+use wasmtime::component::{Component, InstancePre, types::ComponentItem};
 
 use super::bindings::exports::keptn::distributor::{filter, lifecycle, transform};
-use super::compile::{CompileError, Compiler, engine_config};
-use super::imports::{Shared, State, add_to_linker};
-use super::instance::{Direction, Plugin};
-use super::limits::{Limits, Ticker};
+use super::context::Direction;
+use super::error::LoadError;
+use super::host::Host;
+use super::imports::{Shared, State};
+use super::instance::{Hooks, Template};
+use super::limits::Limits;
+use super::plugin::Plugin;
 
 /// Version of the contract, as it stands behind the `@` of its interfaces.
 pub const CONTRACT_VERSION: &str = "1.0.0";
 const CONTRACT_PACKAGE: &str = "keptn:distributor/";
-
-/// What turns components into plugins: one engine, one linker, one ticker for the whole process.
-pub struct Host {
-    pub(super) engine: Engine,
-    linker: Linker<State>,
-    pub(super) ticker: Ticker,
-    compiler: Compiler,
-}
-
-impl std::fmt::Debug for Host {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Host")
-            .field("compiler", &self.compiler)
-            .finish_non_exhaustive()
-    }
-}
 
 /// How one plugin is to be run.
 #[derive(Debug, Clone)]
@@ -48,90 +34,43 @@ pub struct Settings {
     pub config: Value,
 }
 
-/// Why a component is not usable.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// Not compiled.
-    #[error("cannot be compiled: {0}")]
-    Compile(#[from] CompileError),
-    /// Imports that nobody provides.
-    #[error("wants what this host does not have: {}", .0.join("; "))]
-    Imports(Vec<String>),
-    /// It does not export what a plugin has to.
-    #[error("{0}")]
-    Exports(String),
-    /// The engine refused it.
-    #[error("cannot be linked: {0}")]
-    Link(String),
-    /// A call at load time failed.
-    #[error("{0}")]
-    Call(String),
-    /// `configure` found faults.
-    #[error("does not accept its configuration: {}", .0.join("; "))]
-    Config(Vec<String>),
+/// Makes a plugin of a component: compile, link, describe, and configure a first instance.
+///
+/// # Errors
+/// Why it is not usable, in words for the person who built it.
+pub async fn load(host: &Arc<Host>, component: &[u8], settings: Settings) -> Result<Plugin, LoadError> {
+    let linked = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
+    let native = host.compiler.compile(component).await?;
+    let digest = hex(&Sha256::digest(component));
+    let component = host.deserialize(&native).map_err(linked)?;
+    drop(native);
+    check_imports(host, &component)?;
+    let pre = host.linker.instantiate_pre(&component).map_err(linked)?;
+    let template = Template {
+        hooks: Hooks::of(&pre, &host.engine)?,
+        host: Arc::clone(host),
+        pre,
+        config_text: settings.config.to_string(),
+        shared: Arc::new(Shared::new(settings.name, settings.limits, settings.config)),
+    };
+    Plugin::start(template, settings.directions, digest).await
 }
 
-impl Host {
-    /// Sets the engine up.
-    ///
-    /// # Errors
-    /// When the machine cannot run WebAssembly, e.g. for lack of threads.
-    pub fn new(compiler: Compiler) -> wasmtime::Result<Self> {
-        let engine = Engine::new(&engine_config())?;
-        let mut linker = Linker::new(&engine);
-        add_to_linker(&mut linker)?;
-        Ok(Self {
-            ticker: Ticker::start(engine.clone())?,
-            engine,
-            linker,
-            compiler,
-        })
-    }
-
-    /// Makes a plugin of a component: compile, link, describe, and configure a first instance.
-    ///
-    /// # Errors
-    /// Why it is not usable, in words for the person who built it.
-    pub async fn load(self: &Arc<Self>, component: &[u8], settings: Settings) -> Result<Plugin, LoadError> {
-        let native = self.compiler.compile(component).await?;
-        let digest = hex(&Sha256::digest(component));
-        let component = self
-            .deserialize(&native)
-            .map_err(|error| LoadError::Link(format!("{error:#}")))?;
-        drop(native);
-        self.check_imports(&component)?;
-        let pre = self
-            .linker
-            .instantiate_pre(&component)
-            .map_err(|error| LoadError::Link(format!("{error:#}")))?;
-        let hooks = Hooks::of(&pre, &self.engine)?;
-        let shared = Arc::new(Shared::new(settings.name, settings.limits, settings.config));
-        Plugin::start(Arc::clone(self), pre, hooks, shared, settings.directions, digest).await
-    }
-
-    #[expect(unsafe_code, reason = "native code is loaded in this one place")]
-    fn deserialize(&self, native: &[u8]) -> wasmtime::Result<Component> {
-        // SAFETY: `native` was made a moment ago by `Compiler` from a component, in this process or by our own
-        // executable over a pipe. It never comes from a file or from outside.
-        unsafe { Component::deserialize(&self.engine, native) }
-    }
-
-    /// The linker stops at the first import it lacks, and names it in its own terms. Authors want all of them, and
-    /// what to do.
-    fn check_imports(&self, component: &Component) -> Result<(), LoadError> {
-        let mut missing = Vec::new();
-        for (name, item) in component.component_type().imports(&self.engine) {
-            if !matches!(item.ty, ComponentItem::ComponentInstance(_) | ComponentItem::Type(_)) {
-                missing.push(format!("import `{name}` is not an interface of the contract"));
-            } else if let Some(remedy) = missing_import(name) {
-                missing.push(remedy);
-            }
+/// The linker stops at the first import it lacks, and names it in its own terms. Authors want all of them, and
+/// what to do.
+fn check_imports(host: &Host, component: &Component) -> Result<(), LoadError> {
+    let mut missing = Vec::new();
+    for (name, item) in component.component_type().imports(&host.engine) {
+        if !matches!(item.ty, ComponentItem::ComponentInstance(_) | ComponentItem::Type(_)) {
+            missing.push(format!("import `{name}` is not an interface of the contract"));
+        } else if let Some(remedy) = missing_import(name) {
+            missing.push(remedy);
         }
-        if missing.is_empty() {
-            Ok(())
-        } else {
-            Err(LoadError::Imports(missing))
-        }
+    }
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(LoadError::Imports(missing))
     }
 }
 
@@ -161,14 +100,6 @@ fn wrong_version(name: &str) -> String {
     format!(
         "`{name}` is of another version of the contract; this host speaks {CONTRACT_VERSION}: rebuild against its wit/world.wit"
     )
-}
-
-/// Which hooks a component has.
-#[derive(Clone)]
-pub(super) struct Hooks {
-    pub(super) lifecycle: lifecycle::GuestIndices,
-    pub(super) filter: Option<filter::GuestIndices>,
-    pub(super) transform: Option<transform::GuestIndices>,
 }
 
 impl Hooks {

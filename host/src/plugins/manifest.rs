@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::instance::Direction;
+use super::context::Direction;
 use super::limits::Limits;
 
 /// File that describes the chain.

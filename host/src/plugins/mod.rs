@@ -6,27 +6,32 @@
 mod bindings;
 mod chain;
 mod compile;
+mod context;
 mod convert;
 mod error;
+mod host;
 mod imports;
 mod instance;
 mod limits;
 mod load;
 mod manifest;
 mod output;
+mod plugin;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
-pub use self::chain::{Chain, Context, Passage};
+pub use self::chain::{Chain, Passage};
 pub use self::compile::{COMMAND as COMPILE_COMMAND, Compiler, run_child as run_compiler};
-pub use self::error::{Cause, Hook, PluginError};
-pub use self::instance::{Direction, Plugin};
+pub use self::context::{Context, Direction};
+pub use self::error::{Cause, Hook, LoadError, PluginError};
+pub use self::host::Host;
 pub use self::limits::{LimitReached, Limits};
-pub use self::load::{CONTRACT_VERSION, Host, LoadError, Settings};
+pub use self::load::{CONTRACT_VERSION, Settings, load};
 pub use self::manifest::ManifestError;
+pub use self::plugin::Plugin;
 use crate::config::{Config, FilterLists};
 
 /// Name of the built-in filter in the chain.
@@ -97,9 +102,7 @@ pub async fn build_chain(host: &Arc<Host>, config: &Config, generation: u64) -> 
     };
     let mut plugins = Vec::with_capacity(manifest.entries.len() + 1);
     if manifest.default_filter {
-        let loaded = host
-            .load(DEFAULT_FILTER_COMPONENT, default_filter_settings(&config.filter))
-            .await;
+        let loaded = load(host, DEFAULT_FILTER_COMPONENT, default_filter_settings(&config.filter)).await;
         plugins.push(loaded.map_err(|error| ChainError::Load {
             plugin: DEFAULT_FILTER.to_owned(),
             file: "built in".to_owned(),
@@ -119,7 +122,7 @@ pub async fn build_chain(host: &Arc<Host>, config: &Config, generation: u64) -> 
             limits: entry.limits,
             config: entry.config,
         };
-        let loaded = host.load(&component, settings).await;
+        let loaded = load(host, &component, settings).await;
         plugins.push(loaded.map_err(|error| ChainError::Load {
             plugin: entry.name,
             file,

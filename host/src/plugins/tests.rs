@@ -22,8 +22,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 async fn chain(lists: FilterLists) -> Chain {
     let host = Arc::new(Host::new(Compiler::InProcess).unwrap());
-    let filter = host
-        .load(DEFAULT_FILTER_COMPONENT, default_filter_settings(&lists))
+    let filter = load(&host, DEFAULT_FILTER_COMPONENT, default_filter_settings(&lists))
         .await
         .unwrap();
     Chain {

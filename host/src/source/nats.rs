@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, Message, Subscriber};
+use async_nats::{Client, Message, Request, Subscriber};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, unconstrained};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,9 @@ use crate::telemetry::Counters;
 const MAX_EVENTS: usize = 65_536;
 /// Bytes of them.
 const MAX_BYTES: usize = 24 << 20;
+/// The count after which a subscription is to end. A server takes a number of more than nine digits for "now", while the
+/// client goes on handing over what comes.
+const SERVER_ENDS_NOW: u64 = 10_000_000_000;
 /// Time that the server gets to send what it still has for a subscription that ends.
 const UNSUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Losses are logged at most this often.
@@ -56,27 +59,30 @@ pub async fn run(
         counters,
     };
     let dispatching = tokio::spawn(dispatch_all(receiver, dispatcher));
-    let mut readers = JoinSet::new();
-    let mut current: BTreeMap<Subject, CancellationToken> = BTreeMap::new();
+    let mut readers: BTreeMap<Subject, Reader> = BTreeMap::new();
     loop {
         let wanted = interest.borrow_and_update().subjects();
-        let changes = plan(current.keys(), &wanted);
+        let changes = plan(readers.keys(), &wanted);
         // New before old: where a wider subject replaces a narrower one, nothing falls into a gap.
+        let mut added = Vec::with_capacity(changes.added.len());
         for subject in changes.added {
             let subscriber = match &group {
                 Some(group) => client.queue_subscribe(subject.to_string(), group.clone()).await?,
                 None => client.subscribe(subject.to_string()).await?,
             };
             tracing::info!(%subject, group, "subscribed");
-            let unsubscribe = CancellationToken::new();
-            readers.spawn(intake.clone().read(subscriber, unsubscribe.clone()));
-            current.insert(subject, unsubscribe);
+            added.push((subject, subscriber));
         }
+        let removed = changes.removed.iter().filter_map(|subject| readers.remove(subject));
+        end(removed.collect()).await;
         for subject in changes.removed {
-            if let Some(unsubscribe) = current.remove(&subject) {
-                unsubscribe.cancel();
-                tracing::info!(%subject, "unsubscribed");
-            }
+            tracing::info!(%subject, "unsubscribed");
+        }
+        // What the old ones brought came before what has been waiting in the new ones.
+        for (subject, subscriber) in added {
+            let unsubscribe = CancellationToken::new();
+            let task = tokio::spawn(intake.clone().read(subscriber, unsubscribe.clone()));
+            readers.insert(subject, Reader { unsubscribe, task });
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -85,17 +91,29 @@ pub async fn run(
                 shutdown.cancelled().await;
                 break;
             },
-            Some(_) = readers.join_next() => {}
         }
     }
-    for unsubscribe in current.values() {
-        unsubscribe.cancel();
-    }
-    readers.join_all().await;
+    end(readers.into_values().collect()).await;
     // The readers were the last to hold a sender besides this one: now the dispatching task comes to its end.
     drop(intake);
     let _ = dispatching.await;
     Ok(())
+}
+
+/// A task that reads one subscription.
+struct Reader {
+    unsubscribe: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// Ends readers, and waits until they have read everything.
+async fn end(readers: Vec<Reader>) {
+    for reader in &readers {
+        reader.unsubscribe.cancel();
+    }
+    for reader in readers {
+        let _ = reader.task.await;
+    }
 }
 
 /// What has to change so that `current` becomes `wanted`. What is in both stays untouched.
@@ -136,18 +154,21 @@ impl Intake {
             let Some(message) = message else { return };
             self.take(&message, &mut last_loss_log);
         }
-        // Without a connection nothing is on its way, and the client would wait for the next one.
-        if !nats::is_connected(&self.client) || subscriber.drain().await.is_err() {
+        // Without a connection nothing is on its way.
+        if !nats::is_connected(&self.client) || subscriber.unsubscribe_after(SERVER_ENDS_NOW).await.is_err() {
             return;
         }
-        let rest = async {
-            while let Some(message) = subscriber.next().await {
-                self.take(&message, &mut last_loss_log);
-            }
-        };
+        // The client's own `drain` forgets the subscription before the server has: what is on its way would be lost.
+        // A message to ourselves comes behind everything the server has sent.
+        let inbox = self.client.new_inbox();
+        let echo = self.client.send_request(inbox.clone(), Request::new().inbox(inbox));
         // The connection may go while the server is asked.
-        if tokio::time::timeout(UNSUBSCRIBE_TIMEOUT, rest).await.is_err() {
+        if !matches!(tokio::time::timeout(UNSUBSCRIBE_TIMEOUT, echo).await, Ok(Ok(_))) {
             tracing::warn!("the NATS server did not confirm the end of a subscription");
+        }
+        // Unconstrained: only an empty queue may look empty.
+        while let Some(Some(message)) = unconstrained(subscriber.next()).now_or_never() {
+            self.take(&message, &mut last_loss_log);
         }
     }
 

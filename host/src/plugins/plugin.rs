@@ -1,0 +1,292 @@
+//! A loaded plugin: its hooks, with warm instances behind them.
+//!
+//! Made by [`super::load`], called by [`super::chain`].
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::bindings::exports::keptn::distributor::{filter, lifecycle, transform};
+use super::context::{Context, Direction};
+use super::convert::{Lowered, SubscriptionLists, lift};
+use super::error::{Cause, Hook, LoadError, PluginError};
+use super::instance::{Instance, Template};
+use super::limits::{LimitReached, Limits};
+use crate::event::Event;
+
+/// Instances kept warm: more calls at the same time than this are rare, and an instance costs memory.
+const MAX_IDLE_INSTANCES: usize = 8;
+
+/// A component, linked and configured.
+pub struct Plugin {
+    template: Template,
+    descriptor: lifecycle::Descriptor,
+    directions: Vec<Direction>,
+    digest: String,
+    idle: Mutex<Vec<Instance>>,
+}
+
+/// What a filter said.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Pass,
+    Drop(String),
+}
+
+/// What a transform did.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Keep,
+    Replace(Vec<Event>),
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Plugin")
+            .field("name", self.name())
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Plugin {
+    /// Starts the first instance, asks it who it is, and configures it.
+    pub(super) async fn start(
+        template: Template,
+        directions: Vec<Direction>,
+        digest: String,
+    ) -> Result<Self, LoadError> {
+        let mut instance = template.instantiate().await?;
+        let descriptor = instance.describe().await?;
+        instance.configure(&template.config_text).await?;
+        Ok(Self {
+            template,
+            descriptor,
+            directions,
+            digest,
+            idle: Mutex::new(vec![instance]),
+        })
+    }
+
+    /// Its name in the chain.
+    pub fn name(&self) -> &Arc<str> {
+        &self.template.shared.name
+    }
+
+    /// SHA-256 of the component, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Its own version.
+    pub fn version(&self) -> &str {
+        &self.descriptor.version
+    }
+
+    /// What it counted, by name.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        self.template.shared.metrics()
+    }
+
+    /// Names of its hooks.
+    pub fn hooks(&self) -> Vec<&'static str> {
+        let filter = self.template.hooks.filter.as_ref().map(|_| "filter");
+        let transform = self.template.hooks.transform.as_ref().map(|_| "transform");
+        filter.into_iter().chain(transform).collect()
+    }
+
+    /// Which ways it is run.
+    pub fn directions(&self) -> &[Direction] {
+        &self.directions
+    }
+
+    pub(super) fn has_filter(&self) -> bool {
+        self.template.hooks.filter.is_some()
+    }
+
+    pub(super) fn has_transform(&self) -> bool {
+        self.template.hooks.transform.is_some()
+    }
+
+    /// Whether the plugin asked to see events of this type.
+    pub(super) fn wants(&self, event: &Event) -> bool {
+        let globs = &self.descriptor.event_types;
+        globs.is_empty() || globs.iter().any(|glob| matches_glob(glob, &event.ty()))
+    }
+
+    /// Runs the filter hook.
+    pub(super) async fn evaluate(&self, event: &Event, context: &Context<'_>) -> Result<Verdict, PluginError> {
+        let mut instance = self.take(Hook::Filter, event).await?;
+        let lowered = Lowered::new(event, self.descriptor.reads);
+        let (extensions, labels) = (lowered.extension_records(), lowered.label_records());
+        let lists = SubscriptionLists::new(context.subscription);
+        let hook = instance
+            .filter
+            .take()
+            .expect("only plugins with a filter are asked to filter");
+        let answer = instance
+            .call(event, async |store| {
+                let event = lowered.event_record(&extensions);
+                hook.call_evaluate(store, event, lowered.context_record(context, &labels, &lists))
+                    .await
+            })
+            .await
+            .map_err(|cause| self.error(Hook::Filter, event, cause, instance.last_lines()))?;
+        instance.filter = Some(hook);
+        let output_limit = self.limits().output_bytes;
+        self.put_back(instance);
+        match answer {
+            Ok(filter::Verdict::Pass) => Ok(Verdict::Pass),
+            Ok(filter::Verdict::Drop(reason)) if reason.len() <= output_limit => Ok(Verdict::Drop(reason)),
+            Ok(filter::Verdict::Drop(_)) => {
+                let cause = Cause::Limit(LimitReached::Output(output_limit));
+                Err(self.error(Hook::Filter, event, cause, Vec::new()))
+            }
+            Err(failure) => Err(self.error(Hook::Filter, event, failure.into(), Vec::new())),
+        }
+    }
+
+    /// Runs the transform hook.
+    pub(super) async fn apply(&self, event: &Event, context: &Context<'_>) -> Result<Outcome, PluginError> {
+        let mut instance = self.take(Hook::Transform, event).await?;
+        let lowered = Lowered::new(event, self.descriptor.reads);
+        let (extensions, labels) = (lowered.extension_records(), lowered.label_records());
+        let lists = SubscriptionLists::new(context.subscription);
+        let hook = instance
+            .transform
+            .take()
+            .expect("only plugins with a transform are asked to transform");
+        let answer = instance
+            .call(event, async |store| {
+                let event = lowered.event_record(&extensions);
+                hook.call_apply(store, event, lowered.context_record(context, &labels, &lists))
+                    .await
+            })
+            .await
+            .map_err(|cause| self.error(Hook::Transform, event, cause, instance.last_lines()))?;
+        instance.transform = Some(hook);
+        self.put_back(instance);
+        let outcome = match answer {
+            Ok(transform::Outcome::Keep) => Ok(Outcome::Keep),
+            Ok(transform::Outcome::Replace(emissions)) => self.lift_all(emissions, event).map(Outcome::Replace),
+            Err(failure) => Err(failure.into()),
+        };
+        outcome.map_err(|cause| self.error(Hook::Transform, event, cause, Vec::new()))
+    }
+
+    fn lift_all(&self, emissions: Vec<transform::Emission>, received: &Event) -> Result<Vec<Event>, Cause> {
+        let limit = self.limits().output_events;
+        if emissions.len() > limit {
+            let returned = emissions.len();
+            return Err(Cause::Limit(LimitReached::OutputEvents { returned, limit }));
+        }
+        let is_split = emissions.len() > 1;
+        let mut events = Vec::with_capacity(emissions.len());
+        for (number, emission) in emissions.into_iter().enumerate() {
+            let transform::Emission::Forward(returned) = emission else {
+                return Err(Cause::NotGranted("publish"));
+            };
+            let mut event = lift(&returned, received, self.descriptor.reads).map_err(Cause::InvalidEvent)?;
+            if is_split && returned.id == received.id() {
+                // The parts of a split event must be told apart downstream.
+                let part_id = format!("{}-{}", returned.id, number + 1);
+                event = event.with_id(&part_id).map_err(Cause::InvalidEvent)?;
+            }
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    /// A warm instance, or a new one.
+    async fn take(&self, hook: Hook, event: &Event) -> Result<Instance, PluginError> {
+        if let Some(instance) = self.idle().pop() {
+            return Ok(instance);
+        }
+        let prepared = async {
+            let mut instance = self.template.instantiate().await?;
+            instance.configure(&self.template.config_text).await?;
+            Ok(instance)
+        };
+        prepared
+            .await
+            .map_err(|error: LoadError| self.error(hook, event, Cause::Start(error.to_string()), Vec::new()))
+    }
+
+    /// Keeps an instance warm, unless it is due to be replaced.
+    fn put_back(&self, instance: Instance) {
+        let mut idle = self.idle();
+        if !instance.is_worn() && idle.len() < MAX_IDLE_INSTANCES {
+            idle.push(instance);
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Instance>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.template.shared.limits
+    }
+
+    fn error(&self, hook: Hook, event: &Event, cause: Cause, output: Vec<String>) -> PluginError {
+        PluginError {
+            plugin: Arc::clone(self.name()),
+            version: self.descriptor.version.clone(),
+            hook,
+            event_id: event.id().into_owned(),
+            event_type: event.ty().into_owned(),
+            cause,
+            output,
+        }
+    }
+}
+
+/// Whether `text` matches `glob`, in which `*` stands for any text.
+fn matches_glob(glob: &str, text: &str) -> bool {
+    let mut parts = glob.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else {
+        return false;
+    };
+    let Some(last) = parts.next_back() else {
+        return rest.is_empty();
+    };
+    for part in parts {
+        match rest.find(part) {
+            Some(position) => rest = &rest[position + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches_glob;
+
+    #[test]
+    fn a_glob_star_stands_for_any_text() {
+        let check =
+            |glob: &str, text: &str, expected: bool| assert_eq!(matches_glob(glob, text), expected, "{glob} {text}");
+        check(
+            "sh.keptn.event.*.triggered",
+            "sh.keptn.event.deployment.triggered",
+            true,
+        );
+        check(
+            "sh.keptn.event.*.triggered",
+            "sh.keptn.event.dev.delivery.triggered",
+            true,
+        );
+        check(
+            "sh.keptn.event.*.triggered",
+            "sh.keptn.event.deployment.finished",
+            false,
+        );
+        check("*", "", true);
+        check("a*a", "a", false);
+        check("exact", "exact", true);
+        check("exact", "exactly", false);
+        check("*.a.*.b", "x.a.y.b", true);
+    }
+}
