@@ -64,7 +64,7 @@ pub async fn run(
     }
     let plugins = Arc::new(Plugins::new(chain));
 
-    let client = nats::connect(&config.nats)
+    let client = nats::connect(&config.nats, Arc::clone(&counters))
         .await
         .map_err(|error| RunError::Nats(error.to_string()))?;
 

@@ -1,11 +1,13 @@
 //! The one NATS connection of the process: made once, kept for ever, whatever the servers do.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event, HeaderMap};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr};
 
 use crate::config::NatsConfig;
+use crate::telemetry::Counters;
 
 /// Pauses between attempts grow up to this, so that events flow again soon after NATS is back.
 const LONGEST_RECONNECT_PAUSE: Duration = Duration::from_secs(1);
@@ -21,9 +23,14 @@ const READ_BUFFER_BYTES: u16 = 32 << 10;
 ///
 /// # Errors
 /// When the options are unusable; never because no server answers.
-pub async fn connect(config: &NatsConfig) -> Result<Client, async_nats::ConnectError> {
-    let servers: Vec<_> = config.servers.iter().map(|server| server.host().to_owned()).collect();
-    let servers = servers.join(", ");
+pub async fn connect(config: &NatsConfig, counters: Arc<Counters>) -> Result<Client, async_nats::ConnectError> {
+    let address = |server: &ServerAddr| format!("{}:{}", server.host(), server.port());
+    let servers: Vec<_> = config.servers.iter().map(address).collect();
+    let log = Arc::new(ConnectionLog {
+        servers: servers.join(", "),
+        last_error: Mutex::default(),
+        counters,
+    });
     ConnectOptions::new()
         .name("distributor")
         .retry_on_initial_connect()
@@ -33,8 +40,8 @@ pub async fn connect(config: &NatsConfig) -> Result<Client, async_nats::ConnectE
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
         .read_buffer_capacity(READ_BUFFER_BYTES)
         .event_callback(move |event| {
-            let servers = servers.clone();
-            async move { log(&event, &servers) }
+            let log = Arc::clone(&log);
+            async move { log.take(&event) }
         })
         .connect(config.servers.clone())
         .await
@@ -71,14 +78,45 @@ fn pause_before(attempt: usize) -> Duration {
     ceiling.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
-/// One line for each change of state. Single attempts are not logged: they fail every second while NATS is away.
-fn log(event: &Event, servers: &str) {
-    match event {
-        Event::Connected => tracing::info!(servers, "connected to NATS"),
-        Event::Disconnected => tracing::warn!(servers, "lost the connection to NATS; trying to get it back"),
-        Event::LameDuckMode => tracing::info!(servers, "the NATS server is about to shut down"),
-        Event::ServerError(error) => tracing::error!(%error, servers, "NATS refused something"),
-        Event::SlowConsumer(_) => tracing::error!("events were lost between socket and memory"),
-        Event::Closed | Event::Draining | Event::ClientError(_) => tracing::debug!(%event, "NATS client"),
+/// One line for each change of state. While NATS is away an attempt fails every second; the reason is logged when it is
+/// another than before.
+#[derive(Debug)]
+struct ConnectionLog {
+    servers: String,
+    last_error: Mutex<Option<String>>,
+    counters: Arc<Counters>,
+}
+
+impl ConnectionLog {
+    fn take(&self, event: &Event) {
+        let servers = &self.servers;
+        match event {
+            Event::Connected => {
+                self.replace_last_error(None);
+                tracing::info!(servers, "connected to NATS");
+            }
+            Event::Disconnected => tracing::warn!(servers, "lost the connection to NATS; trying to get it back"),
+            Event::LameDuckMode => tracing::info!(servers, "the NATS server is about to shut down"),
+            Event::ServerError(error) => self.log_error(&error.to_string(), "NATS refused something"),
+            Event::ClientError(error) => self.log_error(&error.to_string(), "cannot connect to NATS; trying again"),
+            // Between the socket and the readers of `source::nats`, which take everything at once: hardly ever.
+            Event::SlowConsumer(_) => {
+                self.counters.received.increment();
+                self.counters.lost.increment();
+                self.log_error("the client's buffer is full", "events are lost");
+            }
+            Event::Closed | Event::Draining => tracing::debug!(%event, "NATS client"),
+        }
+    }
+
+    fn log_error(&self, error: &str, what: &str) {
+        if self.replace_last_error(Some(error.to_owned())).as_deref() != Some(error) {
+            tracing::warn!(error, servers = self.servers, "{what}");
+        }
+    }
+
+    fn replace_last_error(&self, error: Option<String>) -> Option<String> {
+        let mut last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut last_error, error)
     }
 }
