@@ -347,16 +347,9 @@ mod tests {
             let event = with_data(&data.to_string());
             let (text, is_marked) = delivered(&event, Some(&id));
             let delivered: Value = serde_json::from_str(&text).unwrap();
-            match merged(data.clone(), &id) {
-                Some(expected) => {
-                    prop_assert!(is_marked);
-                    prop_assert_eq!(&delivered["data"], &expected);
-                }
-                None => {
-                    prop_assert!(!is_marked);
-                    prop_assert_eq!(&delivered["data"], &data);
-                }
-            }
+            let merged = merged(data.clone(), &id);
+            prop_assert_eq!(is_marked, merged.is_some());
+            prop_assert_eq!(&delivered["data"], &merged.unwrap_or(data));
         }
     }
 }

@@ -133,7 +133,7 @@ fn another_id_changes_nothing_else() {
 fn a_batch_is_split_into_its_bytes() {
     let elements = split_batch(&Bytes::from_static(b" [ {\"a\":1} , [2],\"x\"]")).unwrap();
     assert_eq!(elements, [&b"{\"a\":1}"[..], b"[2]", b"\"x\""]);
-    assert_eq!(split_batch(&Bytes::from_static(b"[]")).unwrap(), [Bytes::new(); 0]);
+    assert!(split_batch(&Bytes::from_static(b"[]")).unwrap().is_empty());
     assert!(split_batch(&Bytes::from_static(b"{}")).is_err());
 }
 

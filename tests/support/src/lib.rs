@@ -24,7 +24,7 @@ pub use distributor_process::DistributorProcess;
 pub use eventually::eventually;
 pub use http_request::{HttpResponse, http_request};
 pub use keptn_event::KeptnEvent;
-pub use nats_server::{NatsServer, NatsServerBuilder, NatsSubscription};
+pub use nats_server::{NatsClient, NatsServer, NatsServerBuilder};
 pub use output::{Line, Output, Stream};
 pub use recipient::{ReceivedRequest, Recipient, Reply};
 

@@ -156,6 +156,12 @@ impl Recipient {
         self.shared.journal.borrow().clone()
     }
 
+    /// The number of requests so far.
+    #[must_use]
+    pub fn n_received(&self) -> usize {
+        self.shared.journal.borrow().len()
+    }
+
     /// Waits until at least `n` requests have arrived and returns all there are.
     ///
     /// # Errors

@@ -1,0 +1,221 @@
+//! To the service: order, concurrency, and what happens when the service does not take an event.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use test_support::{Recipient, Reply, eventually, free_port};
+
+use crate::harness::*;
+
+#[tokio::test]
+async fn a_failed_delivery_is_tried_again_until_it_succeeds() {
+    let peers = Peers::start().await;
+    peers
+        .recipient
+        .respond_with(|_, nth| Reply::status(if nth < 2 { 500 } else { 200 }));
+    let process = peers.process(&[ALL_TOPICS]).await;
+
+    peers.publish_all([event("e1"), event("e2")]).await;
+
+    assert_eq!(peers.delivered_ids(4).await, ["e1", "e1", "e1", "e2"]);
+    let line = process.wait_for_log(" delivered ", SOON).await.unwrap();
+    for word in ["INFO", "e1", "status=200", "attempt=3"] {
+        assert!(line.contains(word), "{word} is missing: {line}");
+    }
+    assert_eq!(lines_with(&process, "trying again").len(), 2);
+}
+
+#[tokio::test]
+async fn every_status_but_2xx_is_tried_again() {
+    let peers = Peers::start().await;
+    let failed = Mutex::new(HashSet::new());
+    // The id of each event is the status that its first attempt gets.
+    peers.recipient.respond_with(move |request, _| {
+        let status = event_id(request).parse().unwrap();
+        let is_first = failed.lock().unwrap().insert(status);
+        Reply::status(if is_first { status } else { 202 })
+    });
+    let _app = peers.app(&[ALL_TOPICS]).await;
+
+    let statuses = ["204", "301", "302", "400", "404", "429", "503"];
+    peers.publish_all(statuses.map(|status| event_in(status, status))).await;
+
+    let mut delivered = peers.delivered_ids(13).await;
+    delivered.sort();
+    let expected = [
+        "204", "301", "301", "302", "302", "400", "400", "404", "404", "429", "429", "503", "503",
+    ];
+    assert_eq!(delivered, expected);
+}
+
+#[tokio::test]
+async fn an_event_waits_for_a_service_that_does_not_listen_yet() {
+    let peers = Peers::start().await;
+    let port = free_port().unwrap();
+    let process = peers
+        .process(&[ALL_TOPICS, ("PUBSUB_RECIPIENT_PORT", &port.to_string())])
+        .await;
+
+    peers.publish(&event("e1")).await;
+    process.wait_for_log("cannot connect", SOON).await.unwrap();
+    let late = Recipient::start_on(port).await.unwrap();
+
+    let journal = late.wait_for(1, SOON).await.unwrap();
+    assert_eq!(event_id(&journal[0]), "e1");
+}
+
+#[tokio::test]
+async fn a_failing_event_holds_back_its_own_context_only() {
+    let peers = Peers::start().await;
+    let others_are_there = AtomicBool::new(false);
+    peers.recipient.respond_with(move |request, _| {
+        let id = event_id(request);
+        if id == "b2" {
+            others_are_there.store(true, Ordering::SeqCst);
+        }
+        let fails = id == "a1" && !others_are_there.load(Ordering::SeqCst);
+        Reply::status(if fails { 500 } else { 200 })
+    });
+    let _app = peers.app(&[ALL_TOPICS]).await;
+
+    let events = [("a", "a1"), ("a", "a2"), ("b", "b1"), ("a", "a3"), ("b", "b2")];
+    peers
+        .publish_all(events.map(|(context, id)| event_in(context, id)))
+        .await;
+
+    let has_arrived = async |id: &str| peers.recipient.journal().iter().any(|request| event_id(request) == id);
+    eventually(SOON, async || has_arrived("a3").await).await.unwrap();
+    let mut ids: Vec<_> = peers.recipient.journal().iter().map(event_id).collect();
+    ids.dedup();
+    let of_a: Vec<_> = ids.iter().filter(|id| id.starts_with('a')).collect();
+    assert_eq!(of_a[of_a.len() - 2..], ["a2", "a3"]);
+    assert!(of_a[..of_a.len() - 2].iter().all(|id| *id == "a1"), "{ids:?}");
+    assert_eq!(
+        ids.iter().filter(|id| id.starts_with('b')).collect::<Vec<_>>(),
+        ["b1", "b2"]
+    );
+}
+
+#[tokio::test]
+async fn events_of_one_context_stay_in_order_among_many() {
+    const N_EVENTS: usize = 1000;
+    const N_CONTEXTS: usize = 50;
+    let peers = Peers::start().await;
+    // Some answers take longer, so that contexts overtake each other.
+    peers.recipient.respond_with(|_, nth| {
+        let slow = Duration::from_millis(if nth % 7 == 0 { 3 } else { 0 });
+        Reply::status(200).after(slow)
+    });
+    let _app = peers.app(&[ALL_TOPICS]).await;
+
+    let numbered = |number: usize| event_in(&format!("c{}", number % N_CONTEXTS), &number.to_string());
+    peers.publish_all((0..N_EVENTS).map(numbered)).await;
+
+    let journal = peers.delivered(N_EVENTS).await;
+    assert_eq!(journal.len(), N_EVENTS);
+    let mut last: HashMap<usize, usize> = HashMap::new();
+    for request in &journal {
+        let number: usize = event_id(request).parse().unwrap();
+        let before = last.insert(number % N_CONTEXTS, number);
+        assert!(
+            before.is_none_or(|before| before + N_CONTEXTS == number),
+            "{number} after {before:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn contexts_are_delivered_side_by_side() {
+    let peers = Peers::start().await;
+    peers.recipient.respond_with(|_, _| Reply::Hang);
+    let _app = peers.app(&[ALL_TOPICS]).await;
+
+    peers
+        .publish_all((0..16).map(|number| event_in(&format!("c{number}"), "e")))
+        .await;
+
+    let connections: HashSet<_> = peers
+        .delivered(16)
+        .await
+        .iter()
+        .map(|request| request.connection)
+        .collect();
+    assert_eq!(
+        connections.len(),
+        16,
+        "none of them was answered before the last one came"
+    );
+}
+
+#[tokio::test]
+async fn no_more_deliveries_run_at_the_same_time_than_configured() {
+    const N_AT_ONCE: usize = 2;
+    const ANSWER_TIME: Duration = Duration::from_millis(10);
+    let peers = Peers::start().await;
+    peers
+        .recipient
+        .respond_with(|_, _| Reply::status(200).after(ANSWER_TIME));
+    let _app = peers
+        .app(&[ALL_TOPICS, ("DELIVERY_CONCURRENCY", &N_AT_ONCE.to_string())])
+        .await;
+
+    peers
+        .publish_all((0..20).map(|number| event_in(&format!("c{number}"), "e")))
+        .await;
+
+    let journal = peers.delivered(20).await;
+    for pair in journal.windows(N_AT_ONCE + 1) {
+        let between = pair[N_AT_ONCE].arrived - pair[0].arrived;
+        assert!(between >= ANSWER_TIME, "a third one came after {between:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_hangs_is_asked_again_after_the_time_limit() {
+    let peers = Peers::start().await;
+    peers
+        .recipient
+        .respond_with(|_, nth| if nth == 0 { Reply::Hang } else { Reply::status(200) });
+    let process = peers.process(&[ALL_TOPICS, ("DELIVERY_TIMEOUT", "200ms")]).await;
+
+    peers.publish(&event("e1")).await;
+
+    let journal = peers.delivered(2).await;
+    assert_eq!((event_id(&journal[1]).as_str(), journal[1].connection), ("e1", 1));
+    let line = process.wait_for_log("trying again", SOON).await.unwrap();
+    assert!(line.contains("no answer within 200ms"), "{line}");
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_no_delivery() {
+    let peers = Peers::start().await;
+    peers
+        .recipient
+        .respond_with(|_, nth| if nth % 2 == 1 { Reply::Reset } else { Reply::status(200) });
+    let _app = peers.app(&[ALL_TOPICS]).await;
+
+    peers.publish_all([event("e1"), event("e2")]).await;
+
+    assert_eq!(peers.delivered_ids(3).await, ["e1", "e2", "e2"]);
+}
+
+#[tokio::test]
+async fn giving_up_is_an_error_in_the_log_and_the_next_event_goes_on() {
+    let peers = Peers::start().await;
+    peers
+        .recipient
+        .respond_with(|_, nth| Reply::status(if nth == 0 { 503 } else { 200 }));
+    let process = peers.process(&[ALL_TOPICS, ("DELIVERY_RETRY", "0")]).await;
+
+    peers.publish_all([event("e1"), event("e2")]).await;
+
+    assert_eq!(peers.delivered_ids(2).await, ["e1", "e2"]);
+    let line = process.wait_for_log("delivery given up", SOON).await.unwrap();
+    for word in ["ERROR", "e1", TASK_TRIGGERED, "attempt=1", "503"] {
+        assert!(line.contains(word), "{word} is missing: {line}");
+    }
+    process.wait_for_log(" delivered ", SOON).await.unwrap();
+    assert_eq!(lines_with(&process, "ERROR").len(), 1);
+}

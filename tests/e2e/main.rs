@@ -1,0 +1,26 @@
+//! The distributor from end to end: real NATS, a real service, real sockets, and real components.
+//!
+//! One module for each kind of behaviour. Most tests run the distributor inside their own process ([`harness::App`]);
+//! what is about exit codes, signals, logs and the environment runs the binary. Nothing is shared between tests, and
+//! nothing sleeps: to show that an event does not arrive, a test sends another one behind it, in the same Keptn context
+//! and so in order, and waits for that one.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "all of this is tests; clippy takes only functions marked as such for one"
+)]
+
+mod harness;
+
+mod configuration;
+mod delivery;
+mod filtering;
+mod forwarding;
+mod outages;
+mod payloads;
+mod plugin_failures;
+mod plugin_loading;
+mod plugins;
+mod receiving;
+mod shutdown;
+mod subscriptions;
