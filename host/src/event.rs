@@ -40,7 +40,7 @@ pub enum Malformed {
     #[error("not a CloudEvent: `{0}` is missing or empty")]
     Missing(&'static str),
     /// An attribute has a value it cannot have.
-    #[error("not a CloudEvent: `{attribute}` {problem}")]
+    #[error("not a CloudEvent: `{}` {problem}", attribute.escape_debug())]
     BadAttribute {
         /// Which one.
         attribute: String,

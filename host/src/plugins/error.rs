@@ -116,3 +116,28 @@ impl fmt::Display for PluginError {
         Ok(())
     }
 }
+
+/// Bytes of a plugin's text that go to the log.
+const MAX_TEXT_BYTES: usize = 512;
+
+/// What a plugin says, fit for a log line: it may be megabytes long, and may quote an event with line breaks in it.
+pub(super) fn one_line(text: &str) -> String {
+    let cut = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
+    let mut line: String = cut.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if cut.len() < text.len() {
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn the_text_of_a_plugin_is_one_line_of_bounded_length() {
+        assert_eq!(one_line("all is \"well\""), "all is \"well\"");
+        assert_eq!(one_line("a\nINFO forged\u{1b}[31m"), "a INFO forged [31m");
+        assert_eq!(one_line(&"ü".repeat(1000)), "ü".repeat(256) + "…");
+    }
+}

@@ -11,7 +11,7 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::bindings::exports::keptn::distributor::{filter, lifecycle, transform};
 use super::bindings::keptn::distributor::types::Failure;
-use super::error::{Cause, LoadError};
+use super::error::{Cause, LoadError, one_line};
 use super::host::Host;
 use super::imports::{Shared, State};
 use super::limits::LimitReached;
@@ -174,8 +174,8 @@ async fn limited<R>(
 impl From<Failure> for Cause {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Transient(text) => Self::Transient(text),
-            Failure::Permanent(text) => Self::Permanent(text),
+            Failure::Transient(text) => Self::Transient(one_line(&text)),
+            Failure::Permanent(text) => Self::Permanent(one_line(&text)),
         }
     }
 }

@@ -12,8 +12,10 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use super::error::one_line;
+
 /// Bytes of a line that are kept; what is longer is cut.
-const MAX_LINE_BYTES: usize = 1024;
+const MAX_LINE_BYTES: usize = 512;
 /// Lines kept for the message about a trap.
 const LAST_LINES: usize = 5;
 
@@ -80,11 +82,7 @@ impl Output {
 
 impl Lines {
     fn end_line(&mut self) {
-        // One line of the guest stays one line of ours, whatever is in it.
-        let line: String = String::from_utf8_lossy(&self.partial)
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let line = one_line(&String::from_utf8_lossy(&self.partial));
         self.partial.clear();
         if self.budget > 0 {
             self.budget -= 1;

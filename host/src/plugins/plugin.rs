@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::bindings::exports::keptn::distributor::{filter, lifecycle, transform};
 use super::context::{Context, Direction};
 use super::convert::{Lowered, SubscriptionLists, lift};
-use super::error::{Cause, Hook, LoadError, PluginError};
+use super::error::{Cause, Hook, LoadError, PluginError, one_line};
 use super::instance::{Instance, Template};
 use super::limits::{LimitReached, Limits};
 use crate::event::Event;
@@ -133,15 +133,10 @@ impl Plugin {
             .await
             .map_err(|cause| self.error(Hook::Filter, event, cause, instance.last_lines()))?;
         instance.filter = Some(hook);
-        let output_limit = self.limits().output_bytes;
         self.put_back(instance);
         match answer {
             Ok(filter::Verdict::Pass) => Ok(Verdict::Pass),
-            Ok(filter::Verdict::Drop(reason)) if reason.len() <= output_limit => Ok(Verdict::Drop(reason)),
-            Ok(filter::Verdict::Drop(_)) => {
-                let cause = Cause::Limit(LimitReached::Output(output_limit));
-                Err(self.error(Hook::Filter, event, cause, Vec::new()))
-            }
+            Ok(filter::Verdict::Drop(reason)) => Ok(Verdict::Drop(one_line(&reason))),
             Err(failure) => Err(self.error(Hook::Filter, event, failure.into(), Vec::new())),
         }
     }
