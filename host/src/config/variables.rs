@@ -1,7 +1,5 @@
 //! Every environment variable: the one table behind the parser, `--help`, `distributor check` and the README.
 
-use std::fmt::Write;
-
 /// How the text of a variable is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -129,48 +127,44 @@ pub fn all() -> impl Iterator<Item = &'static Variable> {
 
 /// The table for `--help`.
 pub fn help_text() -> String {
-    let mut text = String::from("The configuration is read from environment variables:\n");
-    for (title, variables) in GROUPS {
-        write!(text, "\n{title}:\n").expect("writing to a String cannot fail");
-        for Variable {
-            name,
-            kind,
-            default,
-            help,
-        } in *variables
-        {
-            let default = if default.is_empty() {
-                String::new()
-            } else {
-                format!(" [default: {default}]")
-            };
-            writeln!(text, "  {name} ({}){default}\n          {help}", kind.name())
-                .expect("writing to a String cannot fail");
-        }
-    }
-    text
+    let group = |(title, variables): &(&str, &[Variable])| {
+        let lines = variables.iter().map(|variable| {
+            let default = variable.default_in(" [default: ", "]");
+            let (name, kind, help) = (variable.name, variable.kind.name(), variable.help);
+            format!("  {name} ({kind}){default}\n          {help}\n")
+        });
+        format!("\n{title}:\n{}", lines.collect::<Vec<_>>().concat())
+    };
+    let groups: Vec<_> = GROUPS.iter().map(group).collect();
+    format!(
+        "The configuration is read from environment variables:\n{}",
+        groups.concat()
+    )
 }
 
 /// The table for the README, in Markdown.
 pub fn markdown_table() -> String {
-    let mut table = String::from("| variable | kind | default | meaning |\n|---|---|---|---|\n");
-    for (title, variables) in GROUPS {
-        writeln!(table, "| **{title}** | | | |").expect("writing to a String cannot fail");
-        for Variable {
-            name,
-            kind,
-            default,
-            help,
-        } in *variables
-        {
-            let default = if default.is_empty() {
-                String::new()
-            } else {
-                format!("`{default}`")
-            };
-            writeln!(table, "| `{name}` | {} | {default} | {help} |", kind.name())
-                .expect("writing to a String cannot fail");
+    let group = |(title, variables): &(&str, &[Variable])| {
+        let rows = variables.iter().map(|variable| {
+            let default = variable.default_in("`", "`");
+            let (name, kind, help) = (variable.name, variable.kind.name(), variable.help);
+            format!("| `{name}` | {kind} | {default} | {help} |\n")
+        });
+        format!("| **{title}** | | | |\n{}", rows.collect::<Vec<_>>().concat())
+    };
+    let groups: Vec<_> = GROUPS.iter().map(group).collect();
+    format!(
+        "| variable | kind | default | meaning |\n|---|---|---|---|\n{}",
+        groups.concat()
+    )
+}
+
+impl Variable {
+    fn default_in(&self, before: &str, after: &str) -> String {
+        if self.default.is_empty() {
+            String::new()
+        } else {
+            format!("{before}{}{after}", self.default)
         }
     }
-    table
 }
