@@ -67,6 +67,63 @@ async fn an_event_waits_for_a_service_that_does_not_listen_yet() {
 }
 
 #[tokio::test]
+async fn a_service_that_is_away_costs_no_attempts_and_no_order() {
+    let mut peers = Peers::start().await;
+    let process = peers.process(&[ALL_TOPICS, ("DELIVERY_RETRY", "0")]).await;
+    peers.publish(&event("before")).await;
+    peers.delivered(1).await;
+
+    peers.recipient.stop().await;
+    peers
+        .publish_all((0..100).map(|number| event(&number.to_string())))
+        .await;
+    process.wait_for_log("the service is not ready", SOON).await.unwrap();
+    peers.recipient.start_again().await.unwrap();
+
+    let expected: Vec<_> = (0..100).map(|number| number.to_string()).collect();
+    assert_eq!(peers.delivered_ids(101).await[1..], expected);
+    process.wait_for_log("the service is ready", SOON).await.unwrap();
+    assert_eq!(lines_with(&process, "the service is not ready").len(), 1);
+}
+
+#[tokio::test]
+async fn what_answers_404_or_503_before_it_ever_took_an_event_is_not_ready() {
+    let peers = Peers::start().await;
+    let answers = [404, 503, 200, 404];
+    peers
+        .recipient
+        .respond_with(move |_, nth| Reply::status(answers[nth.min(3)]));
+    let process = peers.process(&[ALL_TOPICS, ("DELIVERY_RETRY", "0")]).await;
+
+    peers.publish_all([event("e1"), event("e2")]).await;
+
+    assert_eq!(peers.delivered_ids(4).await, ["e1", "e1", "e1", "e2"]);
+    let line = process.wait_for_log("delivery given up", SOON).await.unwrap();
+    assert!(line.contains("e2") && line.contains("404"), "{line}");
+}
+
+#[tokio::test]
+async fn the_service_is_told_the_attempt_and_may_ask_for_a_pause() {
+    let peers = Peers::start().await;
+    peers.recipient.respond_with(|_, nth| match nth {
+        0 => Reply::Status(429, vec![("Retry-After".to_owned(), "1".to_owned())]),
+        _ => Reply::status(200),
+    });
+    let _app = peers.app(&[ALL_TOPICS]).await;
+
+    peers.publish(&event("e1")).await;
+
+    let requests = peers.delivered(2).await;
+    let attempts: Vec<_> = requests
+        .iter()
+        .map(|request| request.header("distributor-attempt"))
+        .collect();
+    assert_eq!(attempts, [Some("1"), Some("2")]);
+    let pause = requests[1].arrived - requests[0].arrived;
+    assert!(pause >= Duration::from_secs(1), "{pause:?}");
+}
+
+#[tokio::test]
 async fn a_failing_event_holds_back_its_own_context_only() {
     let peers = Peers::start().await;
     let others_are_there = AtomicBool::new(false);
@@ -206,14 +263,14 @@ async fn giving_up_is_an_error_in_the_log_and_the_next_event_goes_on() {
     let peers = Peers::start().await;
     peers
         .recipient
-        .respond_with(|_, nth| Reply::status(if nth == 0 { 503 } else { 200 }));
+        .respond_with(|_, nth| Reply::status(if nth == 0 { 500 } else { 200 }));
     let process = peers.process(&[ALL_TOPICS, ("DELIVERY_RETRY", "0")]).await;
 
     peers.publish_all([event("e1"), event("e2")]).await;
 
     assert_eq!(peers.delivered_ids(2).await, ["e1", "e2"]);
     let line = process.wait_for_log("delivery given up", SOON).await.unwrap();
-    for word in ["ERROR", "e1", TASK_TRIGGERED, "attempt=1", "503"] {
+    for word in ["ERROR", "e1", TASK_TRIGGERED, "attempt=1", "500"] {
         assert!(line.contains(word), "{word} is missing: {line}");
     }
     process.wait_for_log(" delivered ", SOON).await.unwrap();

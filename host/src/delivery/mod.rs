@@ -4,16 +4,20 @@
 //! and nothing of plugins.
 
 mod body;
+mod gate;
 mod lanes;
 mod recipient;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::body::Outgoing;
+use self::gate::{Gate, pause_before_probe};
 pub use self::lanes::Key;
 use self::lanes::Lanes;
 pub use self::recipient::AttemptError;
@@ -27,6 +31,8 @@ use crate::telemetry::Counters;
 /// Pause after the first failed attempt; doubled after each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// A service may ask for a longer pause, but not for any length.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 
 /// One event on its way to the service.
 #[derive(Debug)]
@@ -63,6 +69,9 @@ pub struct Deliveries {
     /// In boxes: the queues of a burst would otherwise be as large as the events themselves.
     lanes: Lanes<Box<Delivery>>,
     recipient: Recipient,
+    gate: Gate,
+    /// Whether the service has ever taken an event.
+    was_ready: AtomicBool,
     max_retries: u32,
     concurrency: usize,
     counters: Arc<Counters>,
@@ -74,6 +83,8 @@ impl Deliveries {
         Self {
             lanes: Lanes::default(),
             recipient: Recipient::new(config),
+            gate: Gate::default(),
+            was_ready: AtomicBool::new(false),
             max_retries: config.retries,
             concurrency: config.concurrency,
             counters,
@@ -120,13 +131,11 @@ impl Deliveries {
     }
 
     async fn attempt(&self, key: Key, mut delivery: Box<Delivery>) {
-        let body = delivery.event.body(delivery.subscription_id());
-        let start = Instant::now();
         delivery.attempts += 1;
         if delivery.attempts == 1 && delivery.subscription.is_some() && !delivery.event.can_be_marked() {
             self.counters.unmarked.increment();
         }
-        let result = self.recipient.deliver(body).await;
+        let (result, elapsed) = self.reach(&delivery).await;
         let event = &delivery.event;
         let subscription_id = delivery.subscription_id().unwrap_or_default();
         let attempt = delivery.attempts;
@@ -140,7 +149,7 @@ impl Deliveries {
                     keptn_context = &*event.keptn_context(),
                     status = status.as_u16(),
                     attempt,
-                    elapsed_ms = start.elapsed().as_millis(),
+                    elapsed_ms = elapsed.as_millis(),
                     generation = delivery.generation,
                     "delivered"
                 );
@@ -148,7 +157,8 @@ impl Deliveries {
             }
             Err(error) if attempt <= self.max_retries => {
                 self.counters.retried.increment();
-                let pause = pause_after(attempt, fastrand::f64());
+                let wanted = error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER);
+                let pause = pause_after(attempt, fastrand::f64()).max(wanted);
                 tracing::warn!(
                     event_id = &*event.id(), event_type = &*event.ty(), subscription_id, attempt, %error,
                     next_attempt_ms = pause.as_millis(), "delivery failed; trying again"
@@ -163,6 +173,50 @@ impl Deliveries {
                 );
                 self.lanes.done(key);
             }
+        }
+    }
+
+    /// One attempt that the service answers, or fails to: as long as it is not ready, the delivery waits here, at the
+    /// gate, and the others wait behind it.
+    async fn reach(&self, delivery: &Delivery) -> (Result<StatusCode, AttemptError>, Duration) {
+        let mut probe = self.gate.turn().await;
+        let mut failed_probes = 0;
+        loop {
+            let start = Instant::now();
+            let body = delivery.event.body(delivery.subscription_id());
+            let result = self.recipient.deliver(body, delivery.attempts).await;
+            let Some(error) = result.as_ref().err().filter(|error| self.is_not_ready(error)) else {
+                if self.gate.open() {
+                    tracing::info!("the service is ready; deliveries go on");
+                }
+                if result.is_ok() && !self.was_ready.load(Ordering::Relaxed) {
+                    self.was_ready.store(true, Ordering::Relaxed);
+                }
+                return (result, start.elapsed());
+            };
+            if self.gate.close() {
+                tracing::warn!(%error, "the service is not ready; deliveries wait");
+            }
+            if probe.is_none() {
+                probe = self.gate.turn().await;
+            }
+            if probe.is_some() {
+                tokio::time::sleep(pause_before_probe(failed_probes, fastrand::f64())).await;
+                failed_probes += 1;
+            }
+        }
+    }
+
+    /// Nobody listens, or what listens has never taken an event and may be a proxy in front of a service that is not
+    /// there yet.
+    fn is_not_ready(&self, error: &AttemptError) -> bool {
+        match error {
+            AttemptError::Connect(_) => true,
+            AttemptError::Status { status, .. } => {
+                matches!(*status, StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE)
+                    && !self.was_ready.load(Ordering::Relaxed)
+            }
+            _ => false,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! One attempt: POST an event to the service, and say how it went.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, USER_AGENT};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
@@ -15,6 +15,8 @@ use crate::config::DeliveryConfig;
 
 const CONTENT_TYPE_STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json");
 const OUR_NAME: HeaderValue = HeaderValue::from_static(concat!("distributor/", env!("CARGO_PKG_VERSION")));
+/// 1 for the first attempt; what is sent while the service is not ready does not count.
+const ATTEMPT: HeaderName = HeaderName::from_static("distributor-attempt");
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Idle connections are given up before most servers close theirs.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
@@ -50,7 +52,19 @@ pub enum AttemptError {
         status: StatusCode,
         /// Start of the answer's body, fit for a log line.
         excerpt: String,
+        /// The pause that the service asked for.
+        retry_after: Option<Duration>,
     },
+}
+
+impl AttemptError {
+    /// The pause that the service asked for.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
 }
 
 impl Recipient {
@@ -72,17 +86,18 @@ impl Recipient {
         }
     }
 
-    /// Sends an event once.
+    /// Sends an event once, and tells the service which attempt this is.
     ///
     /// # Errors
     /// Whatever is not a complete answer with a status from 200 to 299.
-    pub(super) async fn deliver(&self, body: Body) -> Result<StatusCode, AttemptError> {
+    pub(super) async fn deliver(&self, body: Body, attempt: u32) -> Result<StatusCode, AttemptError> {
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, CONTENT_TYPE_STRUCTURED);
         headers.insert(USER_AGENT, OUR_NAME);
+        headers.insert(ATTEMPT, HeaderValue::from(attempt));
         tokio::time::timeout(self.timeout, self.exchange(request))
             .await
             .unwrap_or(Err(AttemptError::Timeout(self.timeout)))
@@ -106,8 +121,22 @@ impl Recipient {
         Err(AttemptError::Status {
             status: head.status,
             excerpt: excerpt(&start),
+            retry_after: head
+                .headers
+                .get(RETRY_AFTER)
+                .and_then(|value| pause_asked_for(value, SystemTime::now())),
         })
     }
+}
+
+/// The value of `Retry-After`: seconds or a date (RFC 9110, section 10.2.3). What is neither asks for nothing.
+fn pause_asked_for(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
 }
 
 async fn read_start(mut body: hyper::body::Incoming) -> Bytes {
@@ -149,4 +178,27 @@ fn with_sources(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_asked_for_in_seconds_or_by_date() {
+        let now = httpdate::parse_http_date("Sun, 22 Nov 2026 18:00:00 GMT").unwrap();
+        let check = |value: &'static str, expected: Option<u64>| {
+            let pause = pause_asked_for(&HeaderValue::from_static(value), now);
+            assert_eq!(pause, expected.map(Duration::from_secs), "{value:?}");
+        };
+        check("0", Some(0));
+        check(" 7 ", Some(7));
+        check("31536000", Some(31_536_000));
+        check("Sun, 22 Nov 2026 18:00:30 GMT", Some(30));
+        check("Sun, 22 Nov 2026 17:00:00 GMT", Some(0));
+        check("-1", None);
+        check("1.5", None);
+        check("soon", None);
+        check("", None);
+    }
 }

@@ -1,0 +1,85 @@
+//! Holds deliveries back while the service is not ready, so that it costs no attempts and no load.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Pause after the first probe that failed; doubled after each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The service gets its events at most this long after it is ready.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Open as long as the service answers.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    is_closed: AtomicBool,
+    /// Whoever holds this finds out whether the service is ready.
+    probe: Mutex<()>,
+}
+
+/// The right to try a delivery while the gate is closed.
+pub(super) type Probe<'a> = MutexGuard<'a, ()>;
+
+impl Gate {
+    /// Waits until a delivery may be tried: at once while the gate is open, otherwise one after the other. Some: the gate
+    /// is closed, and the caller is to find out whether it still has to be.
+    pub(super) async fn turn(&self) -> Option<Probe<'_>> {
+        if !self.is_closed() {
+            return None;
+        }
+        let probe = self.probe.lock().await;
+        self.is_closed().then_some(probe)
+    }
+
+    /// Closes the gate; true if it was open.
+    pub(super) fn close(&self) -> bool {
+        !self.is_closed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Opens the gate; true if it was closed.
+    pub(super) fn open(&self) -> bool {
+        // Every delivery comes by here: only read as long as nothing has to change.
+        self.is_closed() && self.is_closed.swap(false, Ordering::AcqRel)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+}
+
+/// How long to wait before the next probe. `random` is from 0 to 1: replicas do not knock together.
+pub(super) fn pause_before_probe(failed: u32, random: f64) -> Duration {
+    let ceiling = FIRST_PAUSE.saturating_mul(1 << failed.min(10)).min(LONGEST_PAUSE);
+    ceiling.mul_f64(0.5 + random / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn while_closed_one_at_a_time_gets_through() {
+        let gate = Gate::default();
+        assert!(gate.turn().await.is_none());
+
+        assert!(gate.close());
+        assert!(!gate.close());
+        let probe = gate.turn().await;
+        assert!(probe.is_some());
+        let mut next = std::pin::pin!(gate.turn());
+        assert!(futures_util::poll!(next.as_mut()).is_pending());
+
+        assert!(gate.open());
+        drop(probe);
+        assert!(next.await.is_none(), "the gate was opened meanwhile");
+    }
+
+    #[test]
+    fn probes_come_at_least_every_five_seconds() {
+        assert_eq!(pause_before_probe(0, 1.0), Duration::from_millis(100));
+        assert_eq!(pause_before_probe(0, 0.0), Duration::from_millis(50));
+        assert_eq!(pause_before_probe(3, 1.0), Duration::from_millis(800));
+        assert_eq!(pause_before_probe(1000, 1.0), Duration::from_secs(5));
+    }
+}
