@@ -403,12 +403,18 @@ impl<'a> Scanner<'a> {
         found
     }
 
+    #[inline]
     fn skip_space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+        while let Some(byte) = self.peek() {
+            // Most documents on the wire have no white space at all.
+            if byte > b' ' || !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+                return;
+            }
             self.position += 1;
         }
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.document.get(self.position).copied()
     }
