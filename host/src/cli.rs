@@ -11,6 +11,8 @@ use crate::plugins::{Compiler, Host, build_chain};
 #[derive(Debug, Parser)]
 #[command(
     name = "distributor",
+    about = "Sidecar that carries CloudEvents between NATS and the service next to it, filtered by WebAssembly plugins",
+    long_about = None,
     disable_version_flag = true,
     after_help = "`distributor --help` lists every environment variable.",
     after_long_help = variables::help_text()

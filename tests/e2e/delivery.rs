@@ -207,6 +207,34 @@ async fn contexts_are_delivered_side_by_side() {
 }
 
 #[tokio::test]
+async fn without_an_order_events_of_one_context_go_side_by_side_too() {
+    let peers = Peers::start().await;
+    peers.recipient.respond_with(|_, _| Reply::Hang);
+    let _app = peers.app(&[ALL_TOPICS, ("DELIVERY_ORDERING", "none")]).await;
+
+    peers
+        .publish_all((0..16).map(|number| event_in("c", &number.to_string())))
+        .await;
+
+    assert_eq!(peers.delivered(16).await.len(), 16);
+}
+
+#[tokio::test]
+async fn in_strict_order_an_event_waits_for_those_of_other_contexts() {
+    let peers = Peers::start().await;
+    peers
+        .recipient
+        .respond_with(|_, nth| Reply::status(if nth == 0 { 500 } else { 200 }));
+    let _app = peers.app(&[ALL_TOPICS, ("DELIVERY_ORDERING", "strict")]).await;
+
+    peers
+        .publish_all((0..4).map(|number| event_in(&format!("c{number}"), &number.to_string())))
+        .await;
+
+    assert_eq!(peers.delivered_ids(5).await, ["0", "0", "1", "2", "3"]);
+}
+
+#[tokio::test]
 async fn no_more_deliveries_run_at_the_same_time_than_configured() {
     const N_AT_ONCE: usize = 2;
     const ANSWER_TIME: Duration = Duration::from_millis(10);

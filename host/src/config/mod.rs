@@ -87,10 +87,23 @@ pub struct DeliveryConfig {
     pub recipient: Uri,
     /// Deliveries at the same time.
     pub concurrency: usize,
+    /// What keeps them in order.
+    pub ordering: Ordering,
     /// Time for one request.
     pub timeout: Duration,
     /// Attempts after the first.
     pub retries: u32,
+}
+
+/// Which events wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ordering {
+    /// Those of one `shkeptncontext`.
+    Key,
+    /// None.
+    None,
+    /// All.
+    Strict,
 }
 
 /// The lists of `PROJECT_FILTER`, `STAGE_FILTER` and `SERVICE_FILTER`, items trimmed.
@@ -306,8 +319,22 @@ fn delivery(reader: &mut Reader<'_>) -> DeliveryConfig {
     DeliveryConfig {
         recipient,
         concurrency: concurrency as usize,
+        ordering: ordering(reader),
         timeout,
         retries: reader.count(&var::DELIVERY_RETRY, 0),
+    }
+}
+
+fn ordering(reader: &mut Reader<'_>) -> Ordering {
+    match reader.text(&var::DELIVERY_ORDERING).as_str() {
+        "" | "key" => Ordering::Key,
+        "none" => Ordering::None,
+        "strict" => Ordering::Strict,
+        other => {
+            let problem = format!("{other:?} is neither `key`, `none` nor `strict`");
+            reader.problem(&var::DELIVERY_ORDERING, problem);
+            Ordering::Key
+        }
     }
 }
 

@@ -130,6 +130,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
         ("PUBSUB_URL", "nats://a:b:c"),
         ("EVENT_FORWARDING_PATH", "event"),
         ("DELIVERY_CONCURRENCY", "0"),
+        ("DELIVERY_ORDERING", "fifo"),
         ("LOG_LEVEL", "loud"),
     ]);
     let mut expected = [
@@ -141,6 +142,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
         "PUBSUB_URL",
         "EVENT_FORWARDING_PATH",
         "DELIVERY_CONCURRENCY",
+        "DELIVERY_ORDERING",
         "LOG_LEVEL",
     ];
     let mut found = found;

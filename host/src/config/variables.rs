@@ -72,7 +72,8 @@ variables! {
         PUBSUB_RECIPIENT Text "http://127.0.0.1" "Host of the service, with or without `http://`."
         PUBSUB_RECIPIENT_PORT Text "8080" "Port of the service."
         PUBSUB_RECIPIENT_PATH Text "" "Path of the service."
-        DELIVERY_CONCURRENCY Integer "16" "Deliveries at the same time. Events of one `shkeptncontext` are always delivered one after the other, in order."
+        DELIVERY_CONCURRENCY Integer "16" "Deliveries at the same time."
+        DELIVERY_ORDERING Text "key" "`key`: events of one `shkeptncontext` are delivered one after the other, in order. `none`: in no order. `strict`: all events one after the other."
         DELIVERY_TIMEOUT Duration "60s" "Time the service has to answer one request."
         DELIVERY_RETRY Integer "10" "Attempts after the first one, with growing random pauses from 500 ms up to 1 min."
     ]

@@ -23,7 +23,7 @@ use self::lanes::Lanes;
 pub use self::recipient::AttemptError;
 use self::recipient::Recipient;
 use crate::budget::Held;
-use crate::config::DeliveryConfig;
+use crate::config::{self, DeliveryConfig};
 use crate::event::Event;
 use crate::subscription::Subscription;
 use crate::telemetry::Counters;
@@ -72,6 +72,7 @@ pub struct Deliveries {
     gate: Gate,
     /// Whether the service has ever taken an event.
     was_ready: AtomicBool,
+    ordering: config::Ordering,
     max_retries: u32,
     concurrency: usize,
     counters: Arc<Counters>,
@@ -85,15 +86,21 @@ impl Deliveries {
             recipient: Recipient::new(config),
             gate: Gate::default(),
             was_ready: AtomicBool::new(false),
+            ordering: config.ordering,
             max_retries: config.retries,
             concurrency: config.concurrency,
             counters,
         }
     }
 
-    /// The key that keeps an event in order with others: its Keptn context. Events without one are in no order.
+    /// The key that keeps an event in order with others: its Keptn context, unless configured otherwise. Events without
+    /// one are in no order.
     pub fn key(&self, event: &Event) -> Key {
-        self.lanes.key(event.keptn_context().as_deref())
+        match self.ordering {
+            config::Ordering::Key => self.lanes.key(event.keptn_context().as_deref()),
+            config::Ordering::None => self.lanes.key(None),
+            config::Ordering::Strict => self.lanes.key(Some("")),
+        }
     }
 
     /// Queues a delivery.
