@@ -291,24 +291,20 @@ impl<'a> Scanner<'a> {
     fn skip_plain_text(&mut self) {
         const ONES: u64 = 0x0101_0101_0101_0101;
         const HIGHS: u64 = 0x8080_8080_8080_8080;
-        // Sets the high bit of each byte that is zero (and possibly of bytes above the first one, which is why only
-        // the lowest is used).
-        let zero_bytes = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-        let rest = &self.document[self.position..];
-        let mut skipped = 0;
-        for chunk in rest.chunks_exact(8) {
-            let word = u64::from_le_bytes(chunk.try_into().expect("chunks are 8 bytes long"));
-            let quotes = zero_bytes(word ^ (ONES * u64::from(b'"')));
-            let backslashes = zero_bytes(word ^ (ONES * u64::from(b'\\')));
-            let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-            let stops = quotes | backslashes | controls;
+        // A byte that is less than what is taken from it gets its high bit set by the borrow. So may bytes above it, which
+        // is why only the lowest counts; and bytes that have it set before are no ASCII and do not count.
+        while let Some(&chunk) = self.document[self.position..].first_chunk::<8>() {
+            let word = u64::from_le_bytes(chunk);
+            let quotes = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
+            let backslashes = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
+            let controls = word.wrapping_sub(ONES * 0x20);
+            let stops = (quotes | backslashes | controls) & !word & HIGHS;
             if stops != 0 {
-                self.position += skipped + stops.trailing_zeros() as usize / 8;
+                self.position += stops.trailing_zeros() as usize / 8;
                 return;
             }
-            skipped += 8;
+            self.position += 8;
         }
-        self.position += skipped;
         while let Some(byte) = self.peek() {
             if byte == b'"' || byte == b'\\' || byte < 0x20 {
                 return;
