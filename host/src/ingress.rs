@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
+use percent_encoding::percent_decode;
 
 use crate::event::{Event, EventBuilder, Malformed, split_batch};
 use crate::plugins::{Context, Direction, Passage, PluginError, Plugins};
@@ -156,22 +157,9 @@ fn events(headers: &HeaderMap, body: Bytes) -> Result<Vec<Event>, IngressError> 
                 None => continue,
             },
         };
-        attributes.push((attribute.to_owned(), percent_decoded(value.as_bytes())));
+        // Attributes are percent-encoded in headers (HTTP protocol binding, section 3.1.3.2).
+        let text = percent_decode(value.as_bytes()).decode_utf8_lossy();
+        attributes.push((attribute.to_owned(), text.into_owned()));
     }
     Ok(vec![Event::parse(EventBuilder::from_binary(&attributes, &body)?)?])
-}
-
-/// Text of an attribute in a header (HTTP protocol binding, section 3.1.3.2).
-fn percent_decoded(value: &[u8]) -> String {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value;
-    while let Some((&first, after)) = rest.split_first() {
-        let hex = (first == b'%')
-            .then(|| std::str::from_utf8(after.get(..2)?).ok())
-            .flatten();
-        let decoded = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        bytes.push(decoded.unwrap_or(first));
-        rest = if decoded.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

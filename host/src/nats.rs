@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr};
+use percent_encoding::percent_decode_str;
 
 use crate::config::NatsConfig;
 use crate::telemetry::Counters;
@@ -31,7 +32,7 @@ pub async fn connect(config: &NatsConfig, counters: Arc<Counters>) -> Result<Cli
         last_error: Mutex::default(),
         counters,
     });
-    ConnectOptions::new()
+    credentials(config)
         .name("distributor")
         .retry_on_initial_connect()
         .max_reconnects(None)
@@ -45,6 +46,18 @@ pub async fn connect(config: &NatsConfig, counters: Arc<Counters>) -> Result<Cli
         })
         .connect(config.servers.clone())
         .await
+}
+
+/// The client leaves alone what stands before the `@` of a URL. As in the original a user with a password is one, and a
+/// user alone is a token; the first server that has any speaks for all.
+fn credentials(config: &NatsConfig) -> ConnectOptions {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let first = config.servers.iter().find(|server| server.has_user_pass());
+    match first.map(|server| (server.username(), server.password())) {
+        Some((Some(user), Some(password))) => ConnectOptions::with_user_and_password(decoded(user), decoded(password)),
+        Some((Some(token), None)) => ConnectOptions::with_token(decoded(token)),
+        _ => ConnectOptions::new(),
+    }
 }
 
 /// Whether the connection stands at this moment.

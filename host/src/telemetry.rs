@@ -13,8 +13,8 @@ use crate::config::{ApiEndpoint, Config, report};
 pub fn init(log_level: &str) {
     let mut targets: Targets = log_level.parse().unwrap_or_default();
     if !log_level.contains("async_nats") {
-        // It logs every reconnect attempt as well as we do.
-        targets = targets.with_target("async_nats", tracing::Level::WARN);
+        // It logs every attempt to connect; `nats` says what an operator needs, once.
+        targets = targets.with_target("async_nats", tracing::level_filters::LevelFilter::OFF);
     }
     let format = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)

@@ -102,6 +102,33 @@ async fn a_distributor_may_start_before_nats() {
 }
 
 #[tokio::test]
+async fn credentials_in_the_url_open_the_server() {
+    let nats = NatsServer::builder().user_and_password("user", "p@ss word");
+    let nats = nats.start().await.unwrap();
+    let url = format!("nats://user:p%40ss%20word@127.0.0.1:{}", nats.port());
+    let process = start_process(&[ALL_TOPICS, ("PUBSUB_URL", &url)]);
+
+    process.wait_for_log("connected to NATS", SOON).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_password_is_told_once_and_not_repeated() {
+    let nats = NatsServer::builder().user_and_password("user", "right");
+    let nats = nats.start().await.unwrap();
+    let url = format!("nats://user:wrong@127.0.0.1:{}", nats.port());
+    let process = start_process(&[ALL_TOPICS, ("PUBSUB_URL", &url)]);
+
+    let line = process.wait_for_log("cannot connect to NATS", SOON).await.unwrap();
+    assert!(line.contains("authorization violation"), "{line}");
+    let had = nats.n_connections_ever().await.unwrap();
+    eventually(SOON, async || nats.n_connections_ever().await.unwrap() > had + 2)
+        .await
+        .unwrap();
+    assert_eq!(lines_with(&process, "authorization violation").len(), 1);
+    assert!(lines_with(&process, "wrong").is_empty());
+}
+
+#[tokio::test]
 async fn what_is_wanted_may_change_while_nats_is_away() {
     let mut peers = Peers::start().await;
     let app = peers

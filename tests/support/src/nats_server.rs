@@ -25,6 +25,7 @@ pub struct NatsServer {
     process: Option<ChildProcess>,
     folder: TempDir,
     jetstream: bool,
+    user_and_password: Option<(String, String)>,
     port: u16,
     monitoring_port: u16,
 }
@@ -45,6 +46,7 @@ pub struct NatsClient {
 #[derive(Clone, Debug, Default)]
 pub struct NatsServerBuilder {
     jetstream: bool,
+    user_and_password: Option<(String, String)>,
     port: Option<u16>,
 }
 
@@ -53,6 +55,13 @@ impl NatsServerBuilder {
     #[must_use]
     pub fn jetstream(mut self, jetstream: bool) -> Self {
         self.jetstream = jetstream;
+        self
+    }
+
+    /// Whom alone it lets in.
+    #[must_use]
+    pub fn user_and_password(mut self, user: &str, password: &str) -> Self {
+        self.user_and_password = Some((user.to_owned(), password.to_owned()));
         self
     }
 
@@ -74,6 +83,7 @@ impl NatsServerBuilder {
             process: None,
             folder,
             jetstream: self.jetstream,
+            user_and_password: self.user_and_password,
             port: self.port.unwrap_or(0),
             monitoring_port: 0,
         };
@@ -145,6 +155,18 @@ impl NatsServer {
         Ok(clients.collect())
     }
 
+    /// How many connections it has had so far, those it refused included.
+    ///
+    /// # Errors
+    ///
+    /// When the server is stopped.
+    pub async fn n_connections_ever(&self) -> anyhow::Result<u64> {
+        let address = SocketAddr::from(([127, 0, 0, 1], self.monitoring_port));
+        let answer = http_request(address, "GET", "/varz", &[], "").await?;
+        let answer: serde_json::Value = serde_json::from_slice(&answer.body)?;
+        Ok(answer["total_connections"].as_u64().unwrap_or_default())
+    }
+
     /// Ends the server at once, as when its machine goes away; clients see their connections closed. Nothing happens
     /// when it is stopped already.
     ///
@@ -184,6 +206,9 @@ impl NatsServer {
                 .arg("--jetstream")
                 .arg("--store_dir")
                 .arg(self.folder.path().join("store"));
+        }
+        if let Some((user, password)) = &self.user_and_password {
+            command.args(["--user", user, "--pass", password]);
         }
         let mut process = ChildProcess::start(command, OutputTo::Memory)
             .context("`make setup` gets nats-server; the variable NATS_SERVER names another one")?;
