@@ -156,7 +156,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The kind of the value that comes next, judged by its first byte; white space before it is skipped.
+    /// Whether the value that comes next is an object, judged by its first byte; white space before it is skipped.
     pub fn peek_is_object(&mut self) -> bool {
         self.skip_space();
         self.peek() == Some(b'{')

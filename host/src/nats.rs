@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Request, ServerAddr};
 use percent_encoding::percent_decode_str;
 
 use crate::config::NatsConfig;
@@ -63,6 +63,25 @@ fn credentials(config: &NatsConfig) -> ConnectOptions {
 /// Whether the connection stands at this moment.
 pub fn is_connected(client: &Client) -> bool {
     client.connection_state() == State::Connected
+}
+
+/// Waits until the server has handled everything that this connection sent before, and what it had sent has come; the
+/// error says why that is not known.
+///
+/// The client's own flush ends at the socket. A server handles what one connection sends in order, so a message to
+/// ourselves shows it when it comes back. A request to a subject without listeners would be answered as well, but not
+/// where somebody listens to every subject.
+///
+/// # Errors
+/// When the message does not come back in time.
+pub async fn round_trip(client: &Client, limit: Duration) -> Result<(), String> {
+    let inbox = client.new_inbox();
+    let echo = client.send_request(inbox.clone(), Request::new().inbox(inbox));
+    match tokio::time::timeout(limit, echo).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer in time".to_owned()),
+    }
 }
 
 /// A message whose headers make it a `CloudEvent` in binary mode (NATS protocol binding, section 3.1).

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::{Client, Request};
+use async_nats::Client;
 
 use crate::event::Event;
 use crate::nats;
@@ -78,16 +78,9 @@ impl Sink {
             let published = self.client.publish(subject.to_string(), event.bytes().clone()).await;
             published.map_err(|error| SinkError::Unconfirmed(error.to_string()))?;
         }
-        // The client's own flush ends at the socket. A server handles what one connection sends in order, so a message to
-        // ourselves behind the events shows, when it comes back, that it has them. A request to a subject without
-        // listeners would be answered as well, but not where somebody listens to every subject.
-        let inbox = self.client.new_inbox();
-        let echo = self.client.send_request(inbox.clone(), Request::new().inbox(inbox));
-        match tokio::time::timeout(CONFIRM_TIMEOUT, echo).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(SinkError::Unconfirmed(error.to_string())),
-            Err(_) => return Err(unconfirmed("no answer in time")),
-        }
+        nats::round_trip(&self.client, CONFIRM_TIMEOUT)
+            .await
+            .map_err(SinkError::Unconfirmed)?;
         // On another connection the message says nothing about events that went over the one before.
         if self.connection() == connection {
             Ok(())

@@ -84,13 +84,6 @@ pub enum Cause {
     Permanent(String),
 }
 
-impl PluginError {
-    /// Whether the same event may go through another time.
-    pub fn is_transient(&self) -> bool {
-        matches!(self.cause, Cause::Transient(_))
-    }
-}
-
 impl fmt::Display for PluginError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

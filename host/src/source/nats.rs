@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, Message, Request, Subscriber};
+use async_nats::{Client, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, watch};
@@ -77,7 +77,7 @@ pub async fn run(
         if !added.is_empty()
             && !changes.removed.is_empty()
             && nats::is_connected(&client)
-            && !has_handled_all(&client).await
+            && nats::round_trip(&client, ANSWER_TIMEOUT).await.is_err()
         {
             tracing::warn!("the NATS server did not confirm new subscriptions before old ones end");
         }
@@ -124,14 +124,6 @@ async fn end(readers: Vec<Reader>) {
     }
 }
 
-/// Waits until the server has handled everything sent before, and what it had sent has come: a message to ourselves goes
-/// behind it. False: the connection went, or the server is too slow.
-async fn has_handled_all(client: &Client) -> bool {
-    let inbox = client.new_inbox();
-    let echo = client.send_request(inbox.clone(), Request::new().inbox(inbox));
-    matches!(tokio::time::timeout(ANSWER_TIMEOUT, echo).await, Ok(Ok(_)))
-}
-
 /// What has to change so that `current` becomes `wanted`. What is in both stays untouched.
 fn plan<'a>(current: impl Iterator<Item = &'a Subject>, wanted: &BTreeSet<Subject>) -> Changes {
     let current: BTreeSet<_> = current.cloned().collect();
@@ -176,7 +168,7 @@ impl Intake {
         }
         // The client's own `drain` forgets the subscription before the server has: what is on its way would be lost.
         // A message to ourselves comes behind everything the server has sent.
-        if !has_handled_all(&self.client).await {
+        if nats::round_trip(&self.client, ANSWER_TIMEOUT).await.is_err() {
             tracing::warn!("the NATS server did not confirm the end of a subscription");
         }
         // Unconstrained: only an empty queue may look empty.
