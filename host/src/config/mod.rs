@@ -5,6 +5,8 @@
 mod api;
 mod read;
 pub mod report;
+mod retry_on;
+mod sections;
 pub mod variables;
 
 use std::fmt;
@@ -16,28 +18,23 @@ use http::Uri;
 use secrecy::SecretString;
 
 pub use self::api::{ApiEndpoint, ApiService};
-pub use self::read::Lookup;
 use self::read::Reader;
+pub use self::read::{Lookup, byte_size};
+pub use self::retry_on::RetryOn;
 use self::variables as var;
 use crate::subject::Subject;
-
-/// Services that ship with Keptn and never registered as integrations.
-const CORE_SERVICES: [&str; 6] = [
-    "statistics-service",
-    "api-service",
-    "mongodb-datastore",
-    "resource-service",
-    "secret-service",
-    "shipyard-controller",
-];
 
 /// Everything that was configured, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where events come from.
     pub nats: NatsConfig,
+    /// How events are received where a stream stores them.
+    pub jetstream: JetStreamConfig,
     /// Where events go to.
     pub delivery: DeliveryConfig,
+    /// Where events go that cannot be delivered.
+    pub dead_letter: DeadLetterConfig,
     /// The lists of the environment for the built-in filter.
     pub filter: FilterLists,
     /// Directory with further plugins.
@@ -80,6 +77,37 @@ impl fmt::Debug for NatsConfig {
     }
 }
 
+/// Which topics are received from streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryMode {
+    /// Those that a stream stores.
+    Auto,
+    /// All; those that no stream stores wait for one.
+    JetStream,
+    /// None.
+    Core,
+}
+
+/// Receiving from JetStream.
+#[derive(Debug, Clone)]
+pub struct JetStreamConfig {
+    /// Which topics.
+    pub mode: DeliveryMode,
+    /// The only stream to use.
+    pub stream: Option<String>,
+    /// Name of the durable consumer.
+    pub durable: String,
+    /// Whether all replicas of the service use the same durable. Otherwise every instance has its own, and gets every
+    /// event.
+    pub is_shared: bool,
+    /// Time after which the server gives an event to somebody else.
+    pub ack_wait: Duration,
+    /// Events in memory.
+    pub max_events: usize,
+    /// Bytes of them.
+    pub max_bytes: usize,
+}
+
 /// Delivery to the service.
 #[derive(Debug, Clone)]
 pub struct DeliveryConfig {
@@ -91,8 +119,55 @@ pub struct DeliveryConfig {
     pub ordering: Ordering,
     /// Time for one request.
     pub timeout: Duration,
+    /// What no answer in that time means.
+    pub on_timeout: OnTimeout,
     /// Attempts after the first.
     pub retries: u32,
+    /// Statuses to try again on.
+    pub retry_on: RetryOn,
+    /// Longest pause before the second attempt.
+    pub first_pause: Duration,
+    /// Longest pause of all.
+    pub longest_pause: Duration,
+    /// Time after the first attempt that reached the service.
+    pub max_age: Duration,
+}
+
+/// What it means that the service does not answer in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnTimeout {
+    /// Delivered if the service has shown otherwise that it works on the event.
+    Auto,
+    /// Not delivered.
+    Retry,
+    /// Delivered.
+    Accept,
+}
+
+/// Where events go that cannot be delivered.
+#[derive(Debug, Clone)]
+pub struct DeadLetterConfig {
+    /// The place.
+    pub sink: DeadLetterSink,
+    /// Whether a missing stream is created.
+    pub creates_stream: bool,
+    /// Age at which a dead letter is deleted.
+    pub max_age: Duration,
+    /// Room for dead letters.
+    pub max_bytes: usize,
+}
+
+/// The kinds of places for dead letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeadLetterSink {
+    /// The stream if JetStream is available, otherwise the log.
+    Auto,
+    /// The stream.
+    Nats,
+    /// This directory.
+    Directory(PathBuf),
+    /// A line without the event.
+    Log,
 }
 
 /// Which events wait for each other.
@@ -225,10 +300,14 @@ impl fmt::Display for ConfigErrors {
 /// Everything that is wrong with it, not only the first thing.
 pub fn from_env(lookup: Lookup<'_>) -> Result<Config, ConfigErrors> {
     let mut reader = Reader::new(lookup);
-    let endpoint = endpoint(&mut reader);
+    let endpoint = sections::endpoint(&mut reader);
+    let nats = sections::nats(&mut reader);
+    let delivery = sections::delivery(&mut reader);
     let config = Config {
-        nats: nats(&mut reader),
-        delivery: delivery(&mut reader),
+        jetstream: sections::jetstream(&mut reader, nats.group.as_deref(), &delivery.recipient),
+        nats,
+        delivery,
+        dead_letter: sections::dead_letter(&mut reader),
         filter: FilterLists {
             projects: reader.list(&var::PROJECT_FILTER),
             stages: reader.list(&var::STAGE_FILTER),
@@ -237,11 +316,11 @@ pub fn from_env(lookup: Lookup<'_>) -> Result<Config, ConfigErrors> {
         plugins_dir: Some(reader.text(&var::PLUGINS_DIR))
             .filter(|text| !text.is_empty())
             .map(PathBuf::from),
-        server: server(&mut reader),
-        registration: registration(&mut reader, &endpoint),
-        api: api(&mut reader, endpoint),
+        server: sections::server(&mut reader),
+        registration: sections::registration(&mut reader, &endpoint),
+        api: sections::api(&mut reader, endpoint),
         drain_timeout: reader.duration(&var::SHUTDOWN_DRAIN_TIMEOUT),
-        log_level: log_level(&mut reader),
+        log_level: sections::log_level(&mut reader),
         warnings: std::mem::take(&mut reader.warnings),
     };
     if reader.problems.is_empty() {
@@ -269,257 +348,6 @@ impl Config {
         }
         unavailable
     }
-}
-
-fn nats(reader: &mut Reader<'_>) -> NatsConfig {
-    let mut servers = Vec::new();
-    let text = reader.text(&var::PUBSUB_URL);
-    for server in text.split(',').map(str::trim).filter(|server| !server.is_empty()) {
-        match server.parse::<ServerAddr>() {
-            Ok(address) => servers.push(address),
-            // The text may hold a password: it is not repeated.
-            Err(error) => reader.problem(
-                &var::PUBSUB_URL,
-                format!("server {} of the list: {error}", servers.len() + 1),
-            ),
-        }
-    }
-    if servers.is_empty() && reader.problems.is_empty() {
-        reader.problem(&var::PUBSUB_URL, "names no server");
-    }
-    let mut topics: Vec<Subject> = Vec::new();
-    for topic in reader.list(&var::PUBSUB_TOPIC).iter().filter(|topic| !topic.is_empty()) {
-        match Subject::pattern(topic) {
-            Ok(topic) if topics.contains(&topic) => {}
-            Ok(topic) => topics.push(topic),
-            Err(error) => reader.problem(&var::PUBSUB_TOPIC, format!("{topic:?} {error}")),
-        }
-    }
-    let group = reader.text(&var::PUBSUB_GROUP);
-    if group.chars().any(char::is_whitespace) {
-        reader.problem(&var::PUBSUB_GROUP, format!("{group:?} contains white space"));
-    }
-    NatsConfig {
-        servers,
-        group: Some(group).filter(|group| !group.is_empty()),
-        topics,
-    }
-}
-
-fn delivery(reader: &mut Reader<'_>) -> DeliveryConfig {
-    let recipient = recipient(reader).unwrap_or_else(|(variable, problem)| {
-        reader.problem(variable, problem);
-        Uri::default()
-    });
-    let concurrency = reader.count(&var::DELIVERY_CONCURRENCY, 1);
-    let timeout = reader.duration(&var::DELIVERY_TIMEOUT);
-    if timeout.is_zero() {
-        reader.problem(&var::DELIVERY_TIMEOUT, "0 gives the service no time at all");
-    }
-    DeliveryConfig {
-        recipient,
-        concurrency: concurrency as usize,
-        ordering: ordering(reader),
-        timeout,
-        retries: reader.count(&var::DELIVERY_RETRY, 0),
-    }
-}
-
-fn ordering(reader: &mut Reader<'_>) -> Ordering {
-    match reader.text(&var::DELIVERY_ORDERING).as_str() {
-        "" | "key" => Ordering::Key,
-        "none" => Ordering::None,
-        "strict" => Ordering::Strict,
-        other => {
-            let problem = format!("{other:?} is neither `key`, `none` nor `strict`");
-            reader.problem(&var::DELIVERY_ORDERING, problem);
-            Ordering::Key
-        }
-    }
-}
-
-/// `PUBSUB_RECIPIENT`, `_PORT` and `_PATH` put together as the original does.
-fn recipient(reader: &Reader<'_>) -> Result<Uri, (&'static var::Variable, String)> {
-    let host = reader.text(&var::PUBSUB_RECIPIENT);
-    let host = host.trim_end_matches('/');
-    if host.is_empty() {
-        return Err((
-            &var::PUBSUB_RECIPIENT,
-            "is empty, but events need a recipient".to_owned(),
-        ));
-    }
-    let base = if host.starts_with("http://") || host.starts_with("https://") {
-        host.to_owned()
-    } else {
-        format!("http://{host}")
-    };
-    let parsed: Uri = base
-        .parse()
-        .map_err(|error| (&var::PUBSUB_RECIPIENT, format!("{host:?} is no host or URL: {error}")))?;
-    if parsed.port().is_some() {
-        let problem = format!(
-            "{host:?} has a port already; it belongs into {}",
-            var::PUBSUB_RECIPIENT_PORT.name
-        );
-        return Err((&var::PUBSUB_RECIPIENT, problem));
-    }
-    if parsed.path() != "/" || parsed.query().is_some() {
-        let problem = format!(
-            "{host:?} has a path; it belongs into {}",
-            var::PUBSUB_RECIPIENT_PATH.name
-        );
-        return Err((&var::PUBSUB_RECIPIENT, problem));
-    }
-    let port = reader.text(&var::PUBSUB_RECIPIENT_PORT);
-    let port: u16 = match port.as_str() {
-        "" => 8080,
-        port => port.parse().map_err(|_| {
-            (
-                &var::PUBSUB_RECIPIENT_PORT,
-                format!("{port:?} is not a port from 1 to 65535"),
-            )
-        })?,
-    };
-    let path = reader.text(&var::PUBSUB_RECIPIENT_PATH);
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    format!("{base}:{port}{slash}{path}")
-        .parse()
-        .map_err(|error| (&var::PUBSUB_RECIPIENT_PATH, format!("{path:?} is no path: {error}")))
-}
-
-fn server(reader: &mut Reader<'_>) -> ServerConfig {
-    let port = u16::try_from(reader.integer(&var::API_PROXY_PORT)).unwrap_or_else(|_| {
-        reader.problem(&var::API_PROXY_PORT, "is not a port from 0 to 65535");
-        0
-    });
-    let event_path = reader.text(&var::EVENT_FORWARDING_PATH);
-    let proxy_path = Some(reader.text(&var::API_PROXY_PATH))
-        .filter(|path| !path.is_empty())
-        .unwrap_or_else(|| "/".to_owned());
-    for (variable, path) in [
-        (&var::EVENT_FORWARDING_PATH, &event_path),
-        (&var::API_PROXY_PATH, &proxy_path),
-    ] {
-        if !path.starts_with('/') {
-            reader.problem(variable, format!("{path:?} does not start with `/`"));
-        } else if path == "/health" {
-            reader.problem(variable, "`/health` is taken by the health check");
-        }
-    }
-    if event_path == proxy_path {
-        reader.problem(
-            &var::EVENT_FORWARDING_PATH,
-            format!("{event_path:?} is also {}", var::API_PROXY_PATH.name),
-        );
-    }
-    let max_kilobytes = reader.integer(&var::API_PROXY_MAX_PAYLOAD_BYTES_KB);
-    ServerConfig {
-        port,
-        event_path,
-        proxy_path,
-        max_body_bytes: usize::try_from(max_kilobytes)
-            .ok()
-            .filter(|&kilobytes| kilobytes > 0)
-            .map(|kilobytes| kilobytes.saturating_mul(1024)),
-    }
-}
-
-fn endpoint(reader: &mut Reader<'_>) -> ApiEndpoint {
-    let text = reader.text(&var::KEPTN_API_ENDPOINT);
-    ApiEndpoint::parse(&text).unwrap_or_else(|problem| {
-        reader.problem(&var::KEPTN_API_ENDPOINT, format!("{text:?} {problem}"));
-        ApiEndpoint::InCluster
-    })
-}
-
-fn api(reader: &mut Reader<'_>, endpoint: ApiEndpoint) -> ApiConfig {
-    let timeout = u64::try_from(reader.seconds(&var::API_PROXY_HTTP_TIMEOUT)).unwrap_or(0);
-    let polling_interval = u64::try_from(reader.seconds(&var::HTTP_POLLING_INTERVAL)).unwrap_or(0);
-    ApiConfig {
-        endpoint,
-        token: secret(reader, &var::KEPTN_API_TOKEN),
-        timeout: (timeout > 0).then(|| Duration::from_secs(timeout)),
-        // The original polls in a busy loop when it is 0.
-        polling_interval: Duration::from_secs(polling_interval.max(1)),
-        verify_certificates: reader.boolean(&var::HTTP_SSL_VERIFY),
-        oauth: oauth(reader),
-    }
-}
-
-/// As in the original, OAuth is on when everything it needs is there, and otherwise off.
-fn oauth(reader: &Reader<'_>) -> Option<OauthConfig> {
-    let client_id = reader.text(&var::OAUTH_CLIENT_ID);
-    let scopes = reader.list(&var::OAUTH_SCOPES);
-    let tokens = match (reader.text(&var::OAUTH_TOKEN_URL), reader.text(&var::OAUTH_DISCOVERY)) {
-        (url, _) if !url.is_empty() => TokenSource::Url(url),
-        (_, url) if !url.is_empty() => TokenSource::Discovery(url),
-        _ => return None,
-    };
-    let client_secret = secret(reader, &var::OAUTH_CLIENT_SECRET)?;
-    (!client_id.is_empty() && !scopes.is_empty()).then_some(OauthConfig {
-        client_id,
-        client_secret,
-        tokens,
-        scopes,
-    })
-}
-
-/// The integration to register; none when registration is off, for any of the reasons that the original has.
-fn registration(reader: &mut Reader<'_>, endpoint: &ApiEndpoint) -> Option<RegistrationConfig> {
-    // Everything is read, so that every problem is reported, before it is known whether anything is needed.
-    let disabled = reader.boolean(&var::DISABLE_REGISTRATION);
-    let text = |variable: &var::Variable, default: &str| {
-        let text = reader.text(variable);
-        if text.is_empty() { default.to_owned() } else { text }
-    };
-    let default_location = match endpoint {
-        ApiEndpoint::InCluster => "control-plane",
-        ApiEndpoint::Remote(_) => "remote-execution-plane",
-    };
-    let registration = RegistrationConfig {
-        deployment: text(&var::K8S_DEPLOYMENT_NAME, ""),
-        namespace: text(&var::K8S_NAMESPACE, ""),
-        pod: text(&var::K8S_POD_NAME, ""),
-        node: text(&var::K8S_NODE_NAME, "keptn-node"),
-        location: text(&var::LOCATION, default_location),
-        distributor_version: text(&var::DISTRIBUTOR_VERSION, env!("CARGO_PKG_VERSION")),
-        version: text(&var::VERSION, ""),
-        interval: reader.duration(&var::REGISTRATION_INTERVAL),
-        max_attempts: reader.integer(&var::MAX_REGISTRATION_RETRIES),
-        heartbeat_interval: reader.duration(&var::HEARTBEAT_INTERVAL),
-        max_failed_heartbeats: reader.integer(&var::MAX_HEARTBEAT_RETRIES),
-    };
-    let wanted = !disabled
-        && !registration.deployment.is_empty()
-        && !registration.namespace.is_empty()
-        && !CORE_SERVICES.contains(&registration.deployment.as_str());
-    wanted.then_some(registration)
-}
-
-fn log_level(reader: &mut Reader<'_>) -> String {
-    let text = reader.text(&var::LOG_LEVEL);
-    let text = if text.is_empty() {
-        var::LOG_LEVEL.default.to_owned()
-    } else {
-        text
-    };
-    for directive in text.split(',') {
-        // A single word that is no level would be taken for a module, and everything else would fall silent.
-        let level = directive.rsplit('=').next().unwrap_or_default().trim();
-        if level.parse::<tracing::Level>().is_err() {
-            reader.problem(
-                &var::LOG_LEVEL,
-                format!("{directive:?} is neither a level (error, warn, info, debug, trace) nor `module=level`"),
-            );
-        }
-    }
-    text
-}
-
-fn secret(reader: &Reader<'_>, variable: &var::Variable) -> Option<SecretString> {
-    Some(reader.text(variable))
-        .filter(|text| !text.is_empty())
-        .map(SecretString::from)
 }
 
 #[cfg(test)]

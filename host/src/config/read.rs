@@ -70,6 +70,33 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A duration that must not be 0; `why` says what 0 would mean.
+    pub(super) fn positive_duration(&mut self, variable: &Variable, why: &str) -> Duration {
+        let duration = self.duration(variable);
+        if duration.is_zero() {
+            self.problem(variable, format!("0 {why}"));
+        }
+        duration
+    }
+
+    /// A number of bytes, at least 1.
+    pub(super) fn bytes(&mut self, variable: &Variable) -> usize {
+        self.parsed(variable, |text| {
+            byte_size(text).ok_or_else(|| "is not a size, e.g. `65536`, `512KiB` or `16MiB`".to_owned())
+        })
+    }
+
+    /// One of several words; the first is the default. An empty value counts as unset.
+    pub(super) fn choice<T: Copy>(&mut self, variable: &Variable, choices: &[(&str, T)]) -> T {
+        let text = self.text(variable);
+        let found = choices.iter().find(|(word, _)| *word == text);
+        if found.is_none() && !text.is_empty() {
+            let words: Vec<_> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
+            self.problem(variable, format!("{text:?} is none of {}", words.join(", ")));
+        }
+        found.unwrap_or(&choices[0]).1
+    }
+
     /// A number of seconds. The original takes a bad value for the default without a word; this one says so.
     pub(super) fn seconds(&mut self, variable: &Variable) -> i64 {
         let text = self.text(variable);
@@ -114,6 +141,16 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A number of bytes of at least 1, alone or with a binary unit.
+pub fn byte_size(text: &str) -> Option<usize> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
+    let (number, shift) = units
+        .into_iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)))?;
+    let number: usize = number.trim().parse().ok()?;
+    number.checked_mul(1 << shift).filter(|&bytes| bytes > 0)
+}
+
 /// An integer as Go's `strconv.ParseInt` reads it with base 0.
 fn go_integer(text: &str) -> Option<i64> {
     let (negative, digits) = match text.as_bytes().first()? {
@@ -140,7 +177,21 @@ fn go_integer(text: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::go_integer;
+    use super::{byte_size, go_integer};
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_binary_unit() {
+        let check = |text: &str, expected: Option<usize>| assert_eq!(byte_size(text), expected, "{text:?}");
+        check("1", Some(1));
+        check("65536", Some(65_536));
+        check("16MiB", Some(16 << 20));
+        check("512 KiB", Some(512 << 10));
+        check("0", None);
+        check("16MB", None);
+        check("-1", None);
+        check("", None);
+        check("99999999999GiB", None);
+    }
 
     #[test]
     fn integers_are_read_in_go_notation() {

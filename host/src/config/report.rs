@@ -27,6 +27,7 @@ pub fn effective(config: &Config, lookup: Lookup<'_>) -> String {
     };
     derived("recipient", &config.delivery.recipient.to_string());
     derived("subjects received", &subjects.join(", "));
+    derived("durable consumer", &config.jetstream.durable);
     derived("projects", &config.filter.projects.join(" | "));
     derived("stages", &config.filter.stages.join(" | "));
     derived("services", &config.filter.services.join(" | "));

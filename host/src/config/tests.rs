@@ -2,6 +2,7 @@ use std::collections::HashMap;
 
 use secrecy::ExposeSecret;
 
+use super::sections::CORE_SERVICES;
 use super::*;
 
 fn lookup_in<'a>(variables: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + use<'a> {
@@ -302,5 +303,58 @@ fn every_variable_stands_in_the_help_and_in_the_readme() {
     assert!(
         readme.contains(&table),
         "the table of variables in README.md is not the current one; it should be:\n\n{table}"
+    );
+}
+
+#[test]
+fn the_durable_consumer_is_shared_by_replicas_and_by_nobody_else() {
+    let durable = |changes: &[(&str, &str)]| {
+        let mut variables = vec![
+            ("K8S_NAMESPACE", "keptn"),
+            ("K8S_DEPLOYMENT_NAME", "helm-service"),
+            ("K8S_POD_NAME", "helm-service-1"),
+            ("PUBSUB_GROUP", "helm"),
+        ];
+        variables.extend(changes);
+        config(&variables).jetstream
+    };
+    let base = durable(&[]);
+    assert!(base.is_shared);
+    assert!(base.durable.starts_with("helm-service-"), "{}", base.durable);
+    assert_eq!(durable(&[("K8S_POD_NAME", "helm-service-2")]).durable, base.durable);
+    for other in [
+        ("K8S_NAMESPACE", "keptn2"),
+        ("K8S_DEPLOYMENT_NAME", "helm-service-canary"),
+        ("PUBSUB_GROUP", "other"),
+        ("PUBSUB_RECIPIENT_PORT", "9090"),
+        ("PUBSUB_RECIPIENT_PATH", "/v2"),
+    ] {
+        assert_ne!(durable(&[other]).durable, base.durable, "{other:?}");
+    }
+    let alone = durable(&[("PUBSUB_GROUP", "")]);
+    assert!(!alone.is_shared, "without a group every instance gets every event");
+    let sibling = durable(&[("PUBSUB_GROUP", ""), ("K8S_POD_NAME", "helm-service-2")]);
+    assert_ne!(alone.durable, sibling.durable);
+    let named = durable(&[("PUBSUB_GROUP", ""), ("JETSTREAM_DURABLE", "mine")]);
+    assert_eq!((named.durable.as_str(), named.is_shared), ("mine", true));
+}
+
+#[test]
+fn what_delivery_settings_refuse_is_named() {
+    let check = |name: &'static str, value: &str| assert_eq!(problems(&[(name, value)]), [name], "{value:?}");
+    check("DELIVERY_MODE", "nats");
+    check("DELIVERY_ON_TIMEOUT", "ignore");
+    check("DELIVERY_RETRY_ON", "404,abc");
+    check("DELIVERY_BACKOFF_DELAY", "0s");
+    check("DELIVERY_MAX_AGE", "0");
+    check("DELIVERY_MAX_INFLIGHT", "0");
+    check("DELIVERY_MAX_INFLIGHT_BYTES", "16MB");
+    check("JETSTREAM_DURABLE", "a.b");
+    check("JETSTREAM_ACK_WAIT", "0s");
+    check("DEAD_LETTER", "file:");
+    check("DEAD_LETTER", "s3");
+    assert_eq!(
+        config(&[("DEAD_LETTER", "file:/var/dlq")]).dead_letter.sink,
+        DeadLetterSink::Directory("/var/dlq".into())
     );
 }

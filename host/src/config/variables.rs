@@ -15,6 +15,8 @@ pub enum Kind {
     Boolean,
     /// `10s`, `1m30s`, `500ms`.
     Duration,
+    /// A number of bytes, or one with `KiB`, `MiB` or `GiB`.
+    Bytes,
     /// Items between commas.
     List,
 }
@@ -28,6 +30,7 @@ impl Kind {
             Self::Seconds => "seconds",
             Self::Boolean => "boolean",
             Self::Duration => "duration",
+            Self::Bytes => "bytes",
             Self::List => "list",
         }
     }
@@ -67,6 +70,10 @@ variables! {
         PUBSUB_URL Text "nats://keptn-nats" "NATS servers, separated by commas; `user:password@` may stand before a host, the port defaults to 4222."
         PUBSUB_TOPIC List "" "Subjects (event types) to receive; the wildcards `*` and `>` are allowed."
         PUBSUB_GROUP Text "" "Queue group: of all instances with the same group one gets each event. Empty: every instance gets every event."
+        DELIVERY_MODE Text "auto" "`auto`: JetStream for every topic that a stream stores, core NATS for the others. `jetstream`: wait until a stream stores them. `core`: core NATS only, which keeps no copy of an event."
+        JETSTREAM_STREAM Text "" "The only stream to receive from. Empty: whichever stores the topic."
+        JETSTREAM_DURABLE Text "" "Name of the durable consumer. Empty: made from namespace, deployment, group and recipient, so that the replicas of one service share it and no others do."
+        JETSTREAM_ACK_WAIT Duration "30s" "Time after which the server gives an event to another replica when this one has fallen silent."
     ]
     "Delivering to the service": [
         PUBSUB_RECIPIENT Text "http://127.0.0.1" "Host of the service, with or without `http://`."
@@ -74,8 +81,21 @@ variables! {
         PUBSUB_RECIPIENT_PATH Text "" "Path of the service."
         DELIVERY_CONCURRENCY Integer "16" "Deliveries at the same time."
         DELIVERY_ORDERING Text "key" "`key`: events of one `shkeptncontext` are delivered one after the other, in order. `none`: in no order. `strict`: all events one after the other."
+        DELIVERY_MAX_INFLIGHT Integer "256" "Events from JetStream that are in memory at the same time; the rest stays in the stream."
+        DELIVERY_MAX_INFLIGHT_BYTES Bytes "16MiB" "Bytes of events from JetStream that are in memory at the same time."
         DELIVERY_TIMEOUT Duration "60s" "Time the service has to answer one request."
-        DELIVERY_RETRY Integer "10" "Attempts after the first one, with growing random pauses from 500 ms up to 1 min."
+        DELIVERY_ON_TIMEOUT Text "auto" "What no answer in time means. `auto`: delivered if the service has sent a `.started` or `.finished` for the event, otherwise try again. `retry`: try again. `accept`: delivered."
+        DELIVERY_RETRY Integer "10" "Attempts after the first one, before the event goes to the dead letters."
+        DELIVERY_RETRY_ON List "404,408,409,425,429,500,502-599" "Statuses to try again on: single ones, ranges, and classes like `5xx`. Others from 300 on are final."
+        DELIVERY_BACKOFF_DELAY Duration "500ms" "Longest pause before the second attempt; doubled for each further one. The pause is random from 0 to that."
+        DELIVERY_BACKOFF_MAX Duration "1m" "Longest pause between two attempts. A service that sends `Retry-After` gets up to 5 min."
+        DELIVERY_MAX_AGE Duration "1h" "Time after the first attempt that reached the service, after which an event goes to the dead letters whatever attempts are left."
+    ]
+    "Dead letters": [
+        DEAD_LETTER Text "auto" "Where events go that cannot be delivered. `nats`: a JetStream stream. `file:<directory>`: files. `log`: an error line, and the event is lost. `auto`: `nats` where JetStream is available, otherwise `log`."
+        DEAD_LETTER_CREATE_STREAM Boolean "true" "Create the stream `DISTRIBUTOR_DLQ` when it is missing."
+        DEAD_LETTER_MAX_AGE Duration "14d" "Time after which a dead letter is deleted; used when the stream is created."
+        DEAD_LETTER_MAX_BYTES Bytes "64MiB" "Room for dead letters; when it is used up, events are held back rather than lost. Used when the stream is created, and for the directory."
     ]
     "Filtering": [
         PROJECT_FILTER List "" "Projects whose events are delivered; empty: all. Applies to events that no subscription of the control plane matched."
@@ -117,7 +137,7 @@ variables! {
     ]
     "Operation": [
         LOG_LEVEL Text "info" "`error`, `warn`, `info`, `debug`, `trace`, or a list like `info,distributor::delivery=debug`. Logs go to standard error."
-        SHUTDOWN_DRAIN_TIMEOUT Duration "25s" "Time that events in flight get to be delivered after SIGTERM."
+        SHUTDOWN_DRAIN_TIMEOUT Duration "25s" "Time that attempts under way get to end after SIGTERM. What comes from JetStream and was not started goes back to the stream."
     ]
 }
 

@@ -165,14 +165,9 @@ fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<
 
 fn byte_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
-    let parsed = units.into_iter().find_map(|(unit, shift)| {
-        let number: usize = text.strip_suffix(unit)?.trim().parse().ok()?;
-        number.checked_mul(1 << shift)
-    });
-    match parsed {
-        Some(bytes) if bytes > 0 => Ok(Some(bytes)),
-        _ => Err(serde::de::Error::custom(format!(
+    match crate::config::byte_size(&text) {
+        Some(bytes) => Ok(Some(bytes)),
+        None => Err(serde::de::Error::custom(format!(
             "{text:?} is not a size, e.g. \"512KiB\" or \"16MiB\""
         ))),
     }
