@@ -7,6 +7,7 @@ target_dir := $(abspath $(or $(CARGO_TARGET_DIR),target))
 ARGS ?=
 
 export NATS_SERVER ?= $(target_dir)/tools/nats-server
+export NATS_SERVER_2_9 ?= $(target_dir)/tools/nats-server-2.9
 export GUESTS_DIR ?= $(target_dir)/components/wasm32-wasip2/plugin
 
 step = @printf '\n== %s\n' "$(1)"
@@ -16,7 +17,7 @@ help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: ## Check the toolchain, add the WebAssembly target, get nats-server
+setup: ## Check the toolchain, add the WebAssembly target, get two versions of nats-server
 	@tests/support/prepare-toolchain.sh
 	@tests/support/install-nats-server.sh
 

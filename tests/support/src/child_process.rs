@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::eventually;
 use crate::output::{Output, Stream, last_lines};
 
 /// Where a child's output goes.
@@ -122,8 +123,40 @@ impl ChildProcess {
     ///
     /// When it has ended already.
     pub fn terminate(&self) -> anyhow::Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended already.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let id = Pid::from_raw(i32::try_from(self.id()?)?).context("a process id is never 0")?;
-        kill_process(id, Signal::TERM).with_context(|| format!("cannot end {}", self.program.display()))
+        kill_process(id, signal).with_context(|| format!("cannot send {signal:?} to {}", self.program.display()))
+    }
+
+    /// Stops it without ending it (SIGSTOP), and waits until none of its threads runs: connections stay, and it does
+    /// nothing until [`resume`](Self::resume).
+    ///
+    /// # Errors
+    ///
+    /// When it has ended already.
+    pub async fn pause(&self) -> anyhow::Result<()> {
+        // The kernel stops one thread after the other; a signal that was sent is not yet one that has arrived.
+        const LIMIT: Duration = Duration::from_secs(20);
+        self.signal(Signal::STOP)?;
+        let stopped = eventually(LIMIT, async || self.is_paused().unwrap_or(false)).await;
+        stopped.with_context(|| format!("{} does not stop", self.program.display()))
+    }
+
+    /// Lets it go on after [`pause`](Self::pause) (SIGCONT).
+    ///
+    /// # Errors
+    ///
+    /// When it has ended already.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
     }
 
     /// Ends it at once, with SIGKILL, and waits until it is gone.
@@ -165,17 +198,7 @@ impl ChildProcess {
     /// When the process has ended.
     pub fn resident_memory(&self) -> anyhow::Result<ResidentMemory> {
         let status = self.read_proc("status")?;
-        let bytes = |name: &str| -> anyhow::Result<u64> {
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-            Ok(kibibytes
-                .with_context(|| format!("/proc/<pid>/status has no {name}"))?
-                .trim()
-                .parse::<u64>()?
-                * 1024)
-        };
+        let bytes = |name| Ok::<_, anyhow::Error>(status_number(&status, name)? * 1024);
         Ok(ResidentMemory {
             now: bytes("VmRSS")?,
             peak: bytes("VmHWM")?,
@@ -195,10 +218,54 @@ impl ChildProcess {
         Ok(ticks as f64 / per_second as f64)
     }
 
+    /// How many threads it has at this moment.
+    ///
+    /// # Errors
+    ///
+    /// When the process has ended.
+    pub fn n_threads(&self) -> anyhow::Result<u64> {
+        status_number(&self.read_proc("status")?, "Threads")
+    }
+
+    /// How many files, sockets and pipes it has open at this moment.
+    ///
+    /// # Errors
+    ///
+    /// When the process has ended.
+    pub fn n_file_descriptors(&self) -> anyhow::Result<usize> {
+        let path = format!("/proc/{}/fd", self.id()?);
+        let entries = std::fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?;
+        Ok(entries.count())
+    }
+
+    fn is_paused(&self) -> anyhow::Result<bool> {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.id()?))? {
+            let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+            if state(&stat) != Some('T') {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn read_proc(&self, file: &str) -> anyhow::Result<String> {
         let path = format!("/proc/{}/{file}", self.id()?);
         std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
     }
+}
+
+/// A number of `/proc/<pid>/status`, see `proc_pid_status(5)`: amounts of memory are in units of 1024 bytes.
+fn status_number(status: &str, name: &str) -> anyhow::Result<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let line = line.with_context(|| format!("/proc/<pid>/status has no {name}"))?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// The state of a thread in a line of `/proc/<pid>/task/<tid>/stat`: `R` for running, `T` for stopped by a signal.
+fn state(stat: &str) -> Option<char> {
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
 /// `utime` + `stime` of a line of `/proc/<pid>/stat`, see `proc_pid_stat(5)`.
@@ -217,6 +284,33 @@ mod tests {
     fn cpu_ticks_are_found_after_a_name_with_spaces_and_parentheses() {
         let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194304 100 0 0 0 7 5 0 0 20 0 4 0 100 1000 50";
         assert_eq!(cpu_ticks(stat), Some(12));
+    }
+
+    #[tokio::test]
+    async fn a_paused_child_does_nothing_until_it_is_resumed() {
+        const SOON: Duration = Duration::from_secs(20);
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "exec 7</dev/null 8</dev/null; \
+             trap 'echo heard; exit 4' USR1; echo ready; while :; do sleep 0.01; done",
+        ]);
+        let mut child = ChildProcess::start(command, OutputTo::Memory).unwrap();
+        child.output().wait_for("ready", SOON).await.unwrap();
+        assert_eq!(child.n_threads().unwrap(), 1);
+        assert!(child.n_file_descriptors().unwrap() >= 5);
+        let memory = child.resident_memory().unwrap();
+        assert!(memory.peak >= memory.now && memory.now > 100_000, "{memory:?}");
+
+        child.pause().await.unwrap();
+        child.signal(Signal::USR1).unwrap();
+        let heard = child.output().wait_for("heard", Duration::from_millis(100)).await;
+        heard.unwrap_err();
+
+        child.resume().unwrap();
+        assert_eq!(child.wait_exit(SOON).await.unwrap().code(), Some(4));
+        assert_eq!(child.output().text(Stream::Stdout), "ready\nheard\n");
+        assert!(child.n_threads().is_err() && child.n_file_descriptors().is_err());
     }
 
     #[tokio::test]

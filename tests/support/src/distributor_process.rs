@@ -9,6 +9,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustix::process::Signal;
 use tokio::process::Command;
 
 use crate::child_process::{ChildProcess, OutputTo, ResidentMemory};
@@ -161,6 +162,60 @@ impl DistributorProcess {
         self.process.resident_memory()
     }
 
+    /// The most resident memory it has had so far, in bytes (`VmHWM`).
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn peak_resident_memory(&self) -> anyhow::Result<u64> {
+        Ok(self.process.resident_memory()?.peak)
+    }
+
+    /// See [`ChildProcess::n_threads`].
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn n_threads(&self) -> anyhow::Result<u64> {
+        self.process.n_threads()
+    }
+
+    /// See [`ChildProcess::n_file_descriptors`].
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn n_file_descriptors(&self) -> anyhow::Result<usize> {
+        self.process.n_file_descriptors()
+    }
+
+    /// See [`ChildProcess::signal`].
+    ///
+    /// # Errors
+    ///
+    /// When it has ended already.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// See [`ChildProcess::pause`].
+    ///
+    /// # Errors
+    ///
+    /// When it has ended already.
+    pub async fn pause(&self) -> anyhow::Result<()> {
+        self.process.pause().await
+    }
+
+    /// See [`ChildProcess::resume`].
+    ///
+    /// # Errors
+    ///
+    /// When it has ended already.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.process.resume()
+    }
+
     /// See [`ChildProcess::cpu_seconds`].
     ///
     /// # Errors
@@ -168,5 +223,29 @@ impl DistributorProcess {
     /// When it has ended.
     pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
         self.process.cpu_seconds()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_process_takes_is_told_until_it_ends() {
+        const SOON: Duration = Duration::from_secs(20);
+        let arguments = ["-c", "trap 'exit 5' USR1; echo ready; while :; do sleep 0.01; done"];
+        let mut process = DistributorProcess::start_with(Path::new("sh"), &arguments, &[], OutputTo::Memory).unwrap();
+        process.wait_for_log("ready", SOON).await.unwrap();
+        let before = process.resident_memory().unwrap().now;
+        assert!(process.peak_resident_memory().unwrap() >= before);
+        assert_eq!(process.n_threads().unwrap(), 1);
+        // Standard input, output and error.
+        assert!(process.n_file_descriptors().unwrap() >= 3);
+
+        process.pause().await.unwrap();
+        process.signal(Signal::USR1).unwrap();
+        process.resume().unwrap();
+        assert_eq!(process.wait_exit(SOON).await.unwrap().code(), Some(5));
+        assert!(process.peak_resident_memory().is_err() && process.signal(Signal::USR1).is_err());
     }
 }

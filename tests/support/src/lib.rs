@@ -4,29 +4,56 @@
 //! distributor's code: to it the distributor is a binary, a port and an environment. Nothing here is simulated; what
 //! cannot be started is an error, never a skipped test.
 //!
-//! - [`NatsServer`]: a `nats-server` child process that can be stopped and started again on its port.
+//! - [`NatsServer`]: a `nats-server` child process that can be stopped and started again on its port, of the newest or
+//!   the oldest version; [`NatsCluster`]: three of them with replicated streams.
+//! - [`TcpProxy`]: a network between two programs that can fail.
 //! - [`Recipient`]: the HTTP service next to the distributor; it keeps a journal and answers as scripted.
 //! - [`DistributorProcess`], [`ChildProcess`]: a program under test, what it prints, the memory and CPU it uses.
 //! - [`KeptnEvent`]: realistic events as bytes.
+//! - [`NumberedEvents`], [`Publisher`], [`Verdict`]: events published through a fault, and what is wrong with what arrived.
 //! - [`eventually`], [`http_request`], [`free_port`]: waiting, asking, and finding a place to listen.
 
 mod child_process;
 mod distributor_process;
 mod eventually;
 mod http_request;
+mod journal;
 mod keptn_event;
+mod nats_binary;
+mod nats_cluster;
 mod nats_server;
+mod nats_server_builder;
+mod nats_stream;
+mod numbered_events;
 mod output;
+mod proxy_pump;
+mod publisher;
 mod recipient;
+mod reply;
+mod tcp_proxy;
+mod verdict;
 
 pub use child_process::{ChildProcess, OutputTo, ResidentMemory};
 pub use distributor_process::DistributorProcess;
 pub use eventually::eventually;
 pub use http_request::{HttpResponse, http_request};
+pub use journal::{Delivery, ReceivedRequest};
 pub use keptn_event::KeptnEvent;
-pub use nats_server::{NatsClient, NatsServer, NatsServerBuilder};
+pub use nats_binary::NatsVersion;
+pub use nats_cluster::NatsCluster;
+pub use nats_server::{NatsClient, NatsServer};
+pub use nats_server_builder::NatsServerBuilder;
+pub use nats_stream::{create_keptn_stream, keptn_stream};
+pub use numbered_events::{NumberedEvents, PublishedEvent};
 pub use output::{Line, Output, Stream};
-pub use recipient::{ReceivedRequest, Recipient, Reply};
+pub use proxy_pump::Direction;
+pub use publisher::{Publisher, Rate};
+pub use recipient::Recipient;
+pub use reply::Reply;
+
+pub use rustix::process::Signal;
+pub use tcp_proxy::{ProxyMode, TcpProxy};
+pub use verdict::{Verdict, recovery_time};
 
 use std::net::TcpListener;
 use std::process;

@@ -7,13 +7,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use async_nats::jetstream;
+use rustix::process::Signal;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::child_process::{ChildProcess, OutputTo};
+use crate::nats_binary::{answers, ports_in};
+use crate::nats_server_builder::NatsServerBuilder;
+use crate::nats_stream::connect_quickly;
+use crate::output::Stream;
 use crate::{eventually, http_request};
 
 /// It answers within some 20 ms on a quiet machine; a crowded one may take a thousand times as long.
@@ -24,8 +28,7 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 pub struct NatsServer {
     process: Option<ChildProcess>,
     folder: TempDir,
-    jetstream: bool,
-    user_and_password: Option<(String, String)>,
+    settings: NatsServerBuilder,
     port: u16,
     monitoring_port: u16,
 }
@@ -40,56 +43,6 @@ pub struct NatsClient {
     /// Subject or pattern of each of its subscriptions, and the client's number of it: another subscription to the same
     /// subject has another.
     pub subscriptions: Vec<(String, String)>,
-}
-
-/// How a server is to be started.
-#[derive(Clone, Debug, Default)]
-pub struct NatsServerBuilder {
-    jetstream: bool,
-    user_and_password: Option<(String, String)>,
-    port: Option<u16>,
-}
-
-impl NatsServerBuilder {
-    /// Whether it has JetStream, with its store in a folder of its own.
-    #[must_use]
-    pub fn jetstream(mut self, jetstream: bool) -> Self {
-        self.jetstream = jetstream;
-        self
-    }
-
-    /// Whom alone it lets in.
-    #[must_use]
-    pub fn user_and_password(mut self, user: &str, password: &str) -> Self {
-        self.user_and_password = Some((user.to_owned(), password.to_owned()));
-        self
-    }
-
-    /// A given port rather than one that the server chooses: for a server that comes up after its clients.
-    #[must_use]
-    pub fn port(mut self, port: u16) -> Self {
-        self.port = Some(port);
-        self
-    }
-
-    /// Starts the server and waits until it answers.
-    ///
-    /// # Errors
-    ///
-    /// When there is no `nats-server`, or it does not come up. The message has its last lines.
-    pub async fn start(self) -> anyhow::Result<NatsServer> {
-        let folder = tempfile::tempdir()?;
-        let mut server = NatsServer {
-            process: None,
-            folder,
-            jetstream: self.jetstream,
-            user_and_password: self.user_and_password,
-            port: self.port.unwrap_or(0),
-            monitoring_port: 0,
-        };
-        server.start_process().await?;
-        Ok(server)
-    }
 }
 
 impl NatsServer {
@@ -120,6 +73,18 @@ impl NatsServer {
         self.port
     }
 
+    /// The same with credentials in it, for a program that takes them from there.
+    #[must_use]
+    pub fn url_as(&self, user: &str, password: &str) -> String {
+        format!("nats://{user}:{password}@127.0.0.1:{}", self.port)
+    }
+
+    /// Where it listens, for a proxy before it. It stays the same over a restart.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
     /// A new client, connected.
     ///
     /// # Errors
@@ -132,15 +97,33 @@ impl NatsServer {
             .with_context(|| format!("cannot connect to {url}"))
     }
 
+    /// A new client of this user, connected. (`async_nats::connect` does not use the credentials of a URL.)
+    ///
+    /// # Errors
+    ///
+    /// When the server is stopped, or does not let the user in.
+    pub async fn client_as(&self, user: &str, password: &str) -> anyhow::Result<async_nats::Client> {
+        let options = async_nats::ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned());
+        let client = options.connect(self.url()).await;
+        client.with_context(|| format!("cannot connect to {} as {user}", self.url()))
+    }
+
+    /// JetStream, seen by a client of its own that is back within some 50 ms after the server is.
+    ///
+    /// # Errors
+    ///
+    /// When the server is stopped.
+    pub async fn jetstream(&self) -> anyhow::Result<jetstream::Context> {
+        Ok(jetstream::new(connect_quickly(vec![self.url()]).await?))
+    }
+
     /// The clients that are connected at this moment. What is published after this reaches their subscriptions.
     ///
     /// # Errors
     ///
     /// When the server is stopped.
     pub async fn clients(&self) -> anyhow::Result<Vec<NatsClient>> {
-        let address = SocketAddr::from(([127, 0, 0, 1], self.monitoring_port));
-        let answer = http_request(address, "GET", "/connz?subs=detail", &[], "").await?;
-        let answer: serde_json::Value = serde_json::from_slice(&answer.body)?;
+        let (_, answer) = self.monitoring("/connz?subs=detail").await?;
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let clients = answer["connections"].as_array().into_iter().flatten().map(|client| {
             let subscriptions = client["subscriptions_list_detail"].as_array().into_iter().flatten();
@@ -161,14 +144,63 @@ impl NatsServer {
     ///
     /// When the server is stopped.
     pub async fn n_connections_ever(&self) -> anyhow::Result<u64> {
-        let address = SocketAddr::from(([127, 0, 0, 1], self.monitoring_port));
-        let answer = http_request(address, "GET", "/varz", &[], "").await?;
-        let answer: serde_json::Value = serde_json::from_slice(&answer.body)?;
+        let (_, answer) = self.monitoring("/varz").await?;
         Ok(answer["total_connections"].as_u64().unwrap_or_default())
     }
 
-    /// Ends the server at once, as when its machine goes away; clients see their connections closed. Nothing happens
-    /// when it is stopped already.
+    /// What its monitoring endpoint answers for this path: the status, and the JSON.
+    ///
+    /// # Errors
+    ///
+    /// When the server is stopped, or the answer is not JSON.
+    pub async fn monitoring(&self, path: &str) -> anyhow::Result<(u16, serde_json::Value)> {
+        ensure!(self.process.is_some(), "nats-server is stopped");
+        let address = SocketAddr::from(([127, 0, 0, 1], self.monitoring_port));
+        let answer = http_request(address, "GET", path, &[], "").await?;
+        Ok((answer.status, serde_json::from_slice(&answer.body)?))
+    }
+
+    /// Whether it was started and not stopped since.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Stops it without ending it: connections stay, and nothing is answered until [`resume`](Self::resume).
+    ///
+    /// # Errors
+    ///
+    /// When the server is stopped.
+    pub async fn pause(&self) -> anyhow::Result<()> {
+        self.process()?.pause().await
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    ///
+    /// # Errors
+    ///
+    /// When the server is stopped.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.process()?.resume()
+    }
+
+    /// Lets the server end by itself (SIGTERM) and waits for it. Its store stays. Nothing happens when it is stopped
+    /// already.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end.
+    pub async fn terminate(&mut self) -> anyhow::Result<()> {
+        let Some(mut process) = self.process.take() else {
+            return Ok(());
+        };
+        process.terminate()?;
+        process.wait_exit(START_LIMIT).await?;
+        Ok(())
+    }
+
+    /// Ends the server at once (SIGKILL), as when its machine goes away; clients see their connections closed. Its store
+    /// stays. Nothing happens when it is stopped already.
     ///
     /// # Errors
     ///
@@ -190,9 +222,77 @@ impl NatsServer {
         self.start_process().await
     }
 
+    /// As [`restart`](Self::restart), with other settings from now on: another version, JetStream taken away, a user's
+    /// permissions changed. The port stays.
+    ///
+    /// # Errors
+    ///
+    /// As [`restart`](Self::restart).
+    pub async fn restart_with(
+        &mut self,
+        change: impl FnOnce(NatsServerBuilder) -> NatsServerBuilder,
+    ) -> anyhow::Result<()> {
+        self.settings = change(std::mem::take(&mut self.settings));
+        self.restart().await
+    }
+
+    /// Makes the running server take over changed settings (SIGHUP): [`max_payload`](NatsServerBuilder::max_payload) and
+    /// those [`config_lines`](NatsServerBuilder::config_lines) that it can reload, for one users and their permissions.
+    ///
+    /// # Errors
+    ///
+    /// When it does not take them over. The message has its last lines.
+    pub async fn reload_with(
+        &mut self,
+        change: impl FnOnce(NatsServerBuilder) -> NatsServerBuilder,
+    ) -> anyhow::Result<()> {
+        self.settings = change(std::mem::take(&mut self.settings));
+        self.write_config_file()?;
+        let process = self.process()?;
+        // Its monitoring tells a new time before all is taken over.
+        let n_reloads = || {
+            process
+                .output()
+                .text(Stream::Stderr)
+                .matches("Reloaded server config")
+                .count()
+        };
+        let before = n_reloads();
+        process.signal(Signal::HUP)?;
+        eventually(START_LIMIT, async || n_reloads() > before)
+            .await
+            .with_context(|| format!("nats-server keeps its settings{}", process.output_tail()))
+    }
+
+    fn process(&self) -> anyhow::Result<&ChildProcess> {
+        self.process.as_ref().context("nats-server is stopped")
+    }
+
+    fn write_config_file(&self) -> anyhow::Result<PathBuf> {
+        let path = self.folder.path().join("nats-server.conf");
+        let text = self.settings.config_file(&self.folder.path().join("store"));
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    pub(crate) async fn start_with(settings: NatsServerBuilder) -> anyhow::Result<Self> {
+        let mut server = Self {
+            process: None,
+            folder: tempfile::tempdir()?,
+            port: settings.port.unwrap_or(0),
+            settings,
+            monitoring_port: 0,
+        };
+        server.start_process().await?;
+        Ok(server)
+    }
+
     async fn start_process(&mut self) -> anyhow::Result<()> {
-        let mut command = Command::new(server_path());
+        let program = self.settings.version.path();
+        let mut command = Command::new(&program);
         command
+            .arg("--config")
+            .arg(self.write_config_file()?)
             .args(["--addr", "127.0.0.1", "--http_port", "-1", "--ports_file_dir"])
             .arg(self.folder.path());
         // -1 lets the server choose: a port chosen here could be taken before the server has it.
@@ -201,20 +301,15 @@ impl NatsServer {
         } else {
             self.port.to_string()
         });
-        if self.jetstream {
-            command
-                .arg("--jetstream")
-                .arg("--store_dir")
-                .arg(self.folder.path().join("store"));
-        }
-        if let Some((user, password)) = &self.user_and_password {
+        if let Some((user, password)) = &self.settings.user_and_password {
             command.args(["--user", user, "--pass", password]);
         }
         let mut process = ChildProcess::start(command, OutputTo::Memory)
-            .context("`make setup` gets nats-server; the variable NATS_SERVER names another one")?;
+            .context("`make setup` gets nats-server; the variables NATS_SERVER and NATS_SERVER_2_9 name other ones")?;
 
         // Its own file says that it listens: on a given port another server might answer in its place.
-        let ports_file = self.folder.path().join(format!("nats-server_{}.ports", process.id()?));
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let ports_file = self.folder.path().join(format!("{name}_{}.ports", process.id()?));
         let mut has_exited = false;
         let answered = eventually(START_LIMIT, async || {
             has_exited = process.has_exited().unwrap_or(true);
@@ -238,93 +333,5 @@ impl NatsServer {
     }
 }
 
-/// `NATS_SERVER`, else where `make setup` puts it, else the one on `PATH`.
-fn server_path() -> PathBuf {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "where tools are is the harness' business, not configuration"
-    )]
-    let variable = std::env::var_os;
-    if let Some(path) = variable("NATS_SERVER") {
-        return PathBuf::from(path);
-    }
-    let target = variable("CARGO_TARGET_DIR").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target")),
-        PathBuf::from,
-    );
-    let installed = target.join("tools/nats-server");
-    if installed.exists() {
-        installed
-    } else {
-        PathBuf::from("nats-server")
-    }
-}
-
-/// The client and the monitoring port in a ports file, `{"nats":["nats://127.0.0.1:40001"],"monitoring":["http://…"]}`;
-/// nothing while it is half written.
-fn ports_in(ports_file: &[u8]) -> Option<(u16, u16)> {
-    let ports: serde_json::Value = serde_json::from_slice(ports_file).ok()?;
-    let port = |service: &str| ports[service][0].as_str()?.rsplit_once(':')?.1.parse().ok();
-    Some((port("nats")?, port("monitoring")?))
-}
-
-/// Whether a server greets at this port: it listens a little before it serves.
-async fn answers(port: u16) -> bool {
-    let Ok(stream) = TcpStream::connect(("127.0.0.1", port)).await else {
-        return false;
-    };
-    let mut greeting = String::new();
-    BufReader::new(stream).read_line(&mut greeting).await.is_ok() && greeting.starts_with("INFO ")
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_restarted_server_has_the_same_port_and_store() {
-        let mut server = NatsServer::builder().jetstream(true).start().await.unwrap();
-        let url = server.url();
-        let stream = async_nats::jetstream::stream::Config {
-            name: "kept".into(),
-            ..Default::default()
-        };
-        let jetstream = async_nats::jetstream::new(server.client().await.unwrap());
-        jetstream.create_stream(stream).await.unwrap();
-
-        server.restart().await.unwrap();
-
-        assert_eq!(server.url(), url);
-        let jetstream = async_nats::jetstream::new(server.client().await.unwrap());
-        jetstream.get_stream("kept").await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn the_server_tells_who_is_connected_and_subscribed() {
-        let server = NatsServer::start().await.unwrap();
-        let client = server.client().await.unwrap();
-        let _first = client.subscribe("a.>").await.unwrap();
-        let second = client.subscribe("a.>").await.unwrap();
-
-        let subjects = async || {
-            let [client] = server.clients().await.unwrap().try_into().unwrap();
-            let subjects = client.subscriptions.into_iter().map(|(subject, _)| subject);
-            subjects.collect::<Vec<_>>()
-        };
-        eventually(START_LIMIT, async || subjects().await == ["a.>", "a.>"])
-            .await
-            .unwrap();
-
-        drop(second);
-        eventually(START_LIMIT, async || subjects().await == ["a.>"])
-            .await
-            .unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_server_that_cannot_start_says_why() {
-        let first = NatsServer::start().await.unwrap();
-        let error = NatsServer::builder().port(first.port()).start().await.unwrap_err();
-        assert!(format!("{error:#}").contains("address already in use"), "{error:#}");
-    }
-}
+mod tests;

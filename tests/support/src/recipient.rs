@@ -1,6 +1,7 @@
 //! The HTTP service that the distributor delivers to: it writes down every request and answers as it is told.
 //!
-//! Called by tests and the demo. It must not know CloudEvents: a request is method, path, headers and bytes.
+//! Called by tests and the demo. A request is method, path, headers and bytes; what of a CloudEvent is written down is the
+//! business of `journal`.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -9,11 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -23,67 +23,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-/// One request as it arrived, written down before it is answered.
-#[derive(Clone, Debug)]
-pub struct ReceivedRequest {
-    /// The method, `POST` for a delivery.
-    pub method: String,
-    /// Path and query, as sent.
-    pub path: String,
-    /// All headers.
-    pub headers: HeaderMap,
-    /// The whole body.
-    pub body: Bytes,
-    /// When its last byte had been read.
-    pub arrived: Instant,
-    /// Which connection it came over, counted from 0.
-    pub connection: usize,
-}
-
-impl ReceivedRequest {
-    /// A header's value, if it is there and is text.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    /// The body as JSON.
-    ///
-    /// # Errors
-    ///
-    /// When it is not JSON.
-    pub fn json(&self) -> anyhow::Result<serde_json::Value> {
-        serde_json::from_slice(&self.body)
-            .with_context(|| format!("body is not JSON: {}", String::from_utf8_lossy(&self.body)))
-    }
-}
-
-/// What the recipient does with a request.
-#[derive(Clone, Debug)]
-pub enum Reply {
-    /// Answers with this status and these headers, and no body.
-    Status(u16, Vec<(String, String)>),
-    /// Waits, then does the other.
-    Delay(Duration, Box<Reply>),
-    /// Never answers, and keeps the connection open.
-    Hang,
-    /// Breaks the connection off with a TCP reset.
-    Reset,
-}
-
-impl Reply {
-    /// A status without headers.
-    #[must_use]
-    pub fn status(status: u16) -> Self {
-        Self::Status(status, Vec::new())
-    }
-
-    /// This, a while later.
-    #[must_use]
-    pub fn after(self, delay: Duration) -> Self {
-        Self::Delay(delay, Box::new(self))
-    }
-}
+use crate::journal::{Attributes, Delivery, Journal, ReceivedRequest};
+use crate::reply::{Reply, response};
 
 type Script = dyn Fn(&ReceivedRequest, usize) -> Reply + Send + Sync;
 
@@ -97,7 +38,9 @@ pub struct Recipient {
 }
 
 struct Shared {
-    journal: watch::Sender<Vec<ReceivedRequest>>,
+    journal: watch::Sender<Journal>,
+    /// Whether whole requests are kept.
+    keeps_requests: bool,
     script: Mutex<Arc<Script>>,
     n_connections: AtomicUsize,
 }
@@ -118,8 +61,23 @@ impl Recipient {
     ///
     /// When the port is taken.
     pub async fn start_on(port: u16) -> anyhow::Result<Self> {
+        Self::start_keeping(true, port).await
+    }
+
+    /// As [`start_on`](Self::start_on), for long runs, and with 0 for any port: of a request only its [`Delivery`] is kept.
+    /// [`journal`](Self::journal) and [`wait_for`](Self::wait_for) have nothing to give; scripts see whole requests.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken.
+    pub async fn start_light_on(port: u16) -> anyhow::Result<Self> {
+        Self::start_keeping(false, port).await
+    }
+
+    async fn start_keeping(keeps_requests: bool, port: u16) -> anyhow::Result<Self> {
         let shared = Shared {
             journal: watch::Sender::default(),
+            keeps_requests,
             script: Mutex::new(Arc::new(|_, _| Reply::status(200))),
             n_connections: AtomicUsize::new(0),
         };
@@ -153,13 +111,25 @@ impl Recipient {
     /// All requests so far, in the order of their arrival, those before a restart included.
     #[must_use]
     pub fn journal(&self) -> Vec<ReceivedRequest> {
-        self.shared.journal.borrow().clone()
+        self.shared.journal.borrow().requests.clone()
+    }
+
+    /// What is known of all requests so far, in the order of their arrival.
+    #[must_use]
+    pub fn deliveries(&self) -> Vec<Delivery> {
+        self.shared.journal.borrow().deliveries.clone()
     }
 
     /// The number of requests so far.
     #[must_use]
     pub fn n_received(&self) -> usize {
-        self.shared.journal.borrow().len()
+        self.shared.journal.borrow().deliveries.len()
+    }
+
+    /// The number of events that were answered with 2xx so far, each counted once.
+    #[must_use]
+    pub fn n_accepted(&self) -> usize {
+        self.shared.journal.borrow().n_accepted()
     }
 
     /// Waits until at least `n` requests have arrived and returns all there are.
@@ -168,14 +138,36 @@ impl Recipient {
     ///
     /// When fewer have arrived after `within`.
     pub async fn wait_for(&self, n: usize, within: Duration) -> anyhow::Result<Vec<ReceivedRequest>> {
+        self.wait_until_received(n, within).await?;
+        Ok(self.journal())
+    }
+
+    /// Waits until at least `n` requests have arrived.
+    ///
+    /// # Errors
+    ///
+    /// When fewer have arrived after `within`.
+    pub async fn wait_until_received(&self, n: usize, within: Duration) -> anyhow::Result<()> {
         let mut journal = self.shared.journal.subscribe();
-        match timeout(within, journal.wait_for(|journal| journal.len() >= n)).await {
-            Ok(journal) => Ok(journal?.clone()),
-            Err(_) => Err(anyhow!(
-                "{} of {n} requests arrived within {within:?}",
-                self.journal().len()
-            )),
+        let arrived = journal.wait_for(|journal| journal.deliveries.len() >= n);
+        if timeout(within, arrived).await.is_err() {
+            bail!("{} of {n} requests arrived within {within:?}", self.n_received());
         }
+        Ok(())
+    }
+
+    /// Waits until at least `n` different events have been answered with 2xx.
+    ///
+    /// # Errors
+    ///
+    /// When there were fewer after `within`.
+    pub async fn wait_until_accepted(&self, n: usize, within: Duration) -> anyhow::Result<()> {
+        let mut journal = self.shared.journal.subscribe();
+        let accepted = journal.wait_for(|journal| journal.n_accepted() >= n);
+        if timeout(within, accepted).await.is_err() {
+            bail!("{} of {n} events were accepted within {within:?}", self.n_accepted());
+        }
+        Ok(())
     }
 
     /// Closes the listener and all connections, unanswered requests with them. Connecting is refused from now on.
@@ -273,16 +265,22 @@ async fn answer(
         arrived: Instant::now(),
         connection,
     };
+    let attributes = Attributes::of(&received);
     let mut nth = 0;
     shared.journal.send_modify(|journal| {
-        nth = journal.len();
-        journal.push(received.clone());
+        nth = journal.push(&received, &attributes);
+        if shared.keeps_requests {
+            journal.requests.push(received.clone());
+        }
     });
     let script = Arc::clone(&shared.script.lock().unwrap_or_else(PoisonError::into_inner));
     let mut reply = script(&received, nth);
     loop {
         match reply {
-            Reply::Status(status, headers) => return Ok(response(status, &headers)),
+            Reply::Status(status, headers) => {
+                shared.journal.send_modify(|journal| journal.answered(nth, status));
+                return Ok(response(status, &headers));
+            }
             Reply::Delay(delay, then) => {
                 tokio::time::sleep(delay).await;
                 reply = *then;
@@ -298,16 +296,6 @@ async fn answer(
 
 async fn never() {
     match std::future::pending::<Infallible>().await {}
-}
-
-fn response(status: u16, headers: &[(String, String)]) -> Response<Full<Bytes>> {
-    let mut response = Response::builder().status(status);
-    for (name, value) in headers {
-        response = response.header(name, value);
-    }
-    response
-        .body(Full::default())
-        .expect("a script gives statuses and headers that HTTP has")
 }
 
 #[cfg(test)]
@@ -345,6 +333,41 @@ mod tests {
             (journal[1].body.as_ref(), journal[1].connection),
             (b"second".as_slice(), 1)
         );
+    }
+
+    #[tokio::test]
+    async fn a_light_journal_has_each_delivery_and_its_answer() {
+        let recipient = Recipient::start_light_on(0).await.unwrap();
+        recipient
+            .respond_with(|request, nth| Reply::status(if nth == 0 || request.body.is_empty() { 500 } else { 200 }));
+        let event = r#"{"id":"1","shkeptncontext":"key"}"#;
+        for body in [event, event, event, ""] {
+            let headers = [("distributor-attempt", "1")];
+            http_request(recipient.address(), "POST", "/", &headers, body)
+                .await
+                .unwrap();
+        }
+        recipient.wait_until_accepted(1, SOON).await.unwrap();
+        recipient.wait_until_received(4, SOON).await.unwrap();
+        recipient.wait_until_accepted(2, Duration::ZERO).await.unwrap_err();
+
+        assert_eq!(
+            (
+                recipient.journal().len(),
+                recipient.n_received(),
+                recipient.n_accepted()
+            ),
+            (0, 4, 1)
+        );
+        let deliveries = recipient.deliveries();
+        let seen = deliveries
+            .iter()
+            .map(|delivery| (&*delivery.id, &*delivery.key, delivery.status.unwrap()));
+        assert_eq!(
+            seen.collect::<Vec<_>>(),
+            [("1", "key", 500), ("1", "key", 200), ("1", "key", 200), ("", "", 500)]
+        );
+        assert!(deliveries.is_sorted_by_key(|delivery| delivery.arrived));
     }
 
     #[tokio::test]
