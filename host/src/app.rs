@@ -7,13 +7,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::answers::Answers;
+use crate::config::{Config, Ordering};
+use crate::dead_letter::DeadLetters;
 use crate::delivery::Deliveries;
 use crate::dispatch::Dispatcher;
 use crate::ingress::Ingress;
 use crate::plugins::{ChainError, Compiler, Host, Plugins, build_chain};
 use crate::sink::Sink;
-use crate::source;
+use crate::source::Sources;
+use crate::streams::Streams;
 use crate::subscription::Interest;
 use crate::telemetry::Counters;
 use crate::{nats, server};
@@ -56,6 +59,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let counters = Arc::new(Counters::default());
+    let answers = Arc::new(Answers::default());
     let host = Arc::new(Host::new(compiler).map_err(RunError::Engine)?);
     let chain = build_chain(&host, &config, 1).await?;
     for plugin in &chain.plugins {
@@ -64,33 +68,49 @@ pub async fn run(
     }
     let plugins = Arc::new(Plugins::new(chain));
 
-    let client = nats::connect(&config.nats, Arc::clone(&counters))
+    let connection = nats::connect(&config.nats, Arc::clone(&counters))
         .await
         .map_err(|error| RunError::Nats(error.to_string()))?;
+    let client = connection.client;
+    let streams = Streams::new(client.clone()).unless_denied(connection.is_denied_streams);
 
     // Control plane → service.
-    let deliveries = Arc::new(Deliveries::new(&config.delivery, Arc::clone(&counters)));
+    let dead_letters = DeadLetters::new(client.clone(), &config.dead_letter, &config.jetstream.durable);
+    let deliveries = Deliveries::new(
+        &config.delivery,
+        dead_letters,
+        Arc::clone(&answers),
+        Arc::clone(&counters),
+    );
+    let deliveries = Arc::new(deliveries);
     let mut delivering = JoinSet::new();
     deliveries.run(&mut delivering);
     let dispatcher = Dispatcher {
         interest: interest.clone(),
         plugins: Arc::clone(&plugins),
         deliveries: Arc::clone(&deliveries),
+        dedupe: Arc::default(),
+        comes_twice: Arc::default(),
         counters: Arc::clone(&counters),
     };
-    let receiving = source::nats::run(
-        client.clone(),
-        config.nats.group.clone(),
+    let sources = Sources {
+        client: client.clone(),
+        connections: connection.made,
+        streams: streams.clone(),
+        group: config.nats.group.clone(),
+        is_strict: config.delivery.ordering == Ordering::Strict,
+        config: config.jetstream.clone(),
         interest,
-        dispatcher,
-        shutdown.clone(),
-    );
-    let receiving = tokio::spawn(receiving);
+        dispatcher: Arc::new(dispatcher),
+        shutdown: shutdown.clone(),
+    };
+    let receiving = tokio::spawn(sources.run());
 
     // Service → control plane. It stays up until the end: the service may finish its work while we drain.
     let ingress = Arc::new(Ingress {
         plugins: Arc::clone(&plugins),
-        sink: Sink::new(client.clone()),
+        sink: Sink::new(client.clone(), streams),
+        answers: Arc::clone(&answers),
         counters: Arc::clone(&counters),
     });
     let stop_serving = CancellationToken::new();
@@ -99,19 +119,29 @@ pub async fn run(
     let serving = tokio::spawn(async move { serving.await });
 
     shutdown.cancelled().await;
-    tracing::info!(pending = deliveries.pending(), "shutting down: delivering what is here");
+    tracing::info!(
+        pending = deliveries.pending(),
+        "shutting down: ending what is under way"
+    );
+    deliveries.end();
+    let mut settling = Vec::new();
     let drained = tokio::time::timeout(config.drain_timeout, async {
-        let received = receiving.await;
+        let received = receiving.await.unwrap_or_else(|_| Ok(Vec::new()));
+        let ended = received.map(|received| settling = received);
         deliveries.drained().await;
-        received
+        ended
     });
-    let received = drained.await;
+    let drained = drained.await;
     deliveries.close();
+    let mut unfinished = 0;
+    for settling in settling {
+        unfinished += settling.finish().await;
+    }
     stop_serving.cancel();
     let served = tokio::time::timeout(SERVER_GRACE, serving).await;
-    summarize(&counters, &plugins, deliveries.pending());
-    match (received, served) {
-        (Ok(Ok(Err(error))), _) => Err(RunError::Nats(error.to_string())),
+    summarize(&counters, &plugins, deliveries.pending(), unfinished);
+    match (drained, served) {
+        (Ok(Err(error)), _) => Err(RunError::Nats(error.to_string())),
         (_, Ok(Ok(Err(error)))) => Err(RunError::Server(error)),
         _ => Ok(()),
     }
@@ -120,11 +150,18 @@ pub async fn run(
 /// Time that open requests of the service get after the last delivery.
 const SERVER_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
-fn summarize(counters: &Counters, plugins: &Plugins, pending: usize) {
-    if pending > 0 {
+fn summarize(counters: &Counters, plugins: &Plugins, pending: usize, kept: usize) {
+    let lost = pending.saturating_sub(kept);
+    if lost > 0 {
         tracing::error!(
-            pending,
-            "the drain time-out is over: these deliveries are lost, core NATS keeps no copy"
+            lost,
+            "the drain time-out is over: these events are lost, core NATS keeps no copy"
+        );
+    }
+    if kept > 0 {
+        tracing::warn!(
+            kept,
+            "the drain time-out is over: the stream gives these events to another replica, or to this one when it is back"
         );
     }
     let counted: Vec<_> = counters

@@ -3,15 +3,18 @@
 //! Called by a source for each event, in the order they were received. It does not know how events arrive.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::budget::Held;
-use crate::delivery::{Deliveries, Delivery};
+use crate::dedupe::{Dedupe, Seen};
+use crate::delivery::{Deliveries, Delivery, Part};
 use crate::event::{Event, Malformed};
-use crate::plugins::{Context, Direction, Passage, Plugins};
+use crate::plugins::{Chain, Context, Direction, Passage, Plugins};
+use crate::receipt::Receipt;
 use crate::subscription::{Interest, Match};
 use crate::telemetry::Counters;
 
@@ -20,10 +23,10 @@ use crate::telemetry::Counters;
 pub struct Received {
     /// The subject it came on.
     pub subject: async_nats::Subject,
-    /// The event in JSON format.
-    pub payload: Bytes,
-    /// Its place in memory.
-    pub held: Held,
+    /// The event in JSON format, or why it cannot be put into it.
+    pub payload: Result<Bytes, (Bytes, Malformed)>,
+    /// What is owed to the source.
+    pub receipt: Receipt,
 }
 
 /// Takes received events through matching and plugins to delivery.
@@ -35,22 +38,32 @@ pub struct Dispatcher {
     pub plugins: Arc<Plugins>,
     /// Where it goes.
     pub deliveries: Arc<Deliveries>,
+    /// What came already.
+    pub dedupe: Arc<Dedupe>,
+    /// Set while events may come over core NATS and from a stream.
+    pub comes_twice: Arc<AtomicBool>,
     /// What is counted.
     pub counters: Arc<Counters>,
 }
 
 impl Dispatcher {
-    /// Runs one event up to the point where its deliveries are queued.
+    /// Runs one event up to the point where its delivery is queued.
     ///
     /// Plugins run here, in the task that reads, and not in the tasks that deliver: what they drop is never handed
     /// over, which halves the cost of a dropped event.
     pub async fn dispatch(&self, received: Received, matches: &mut Vec<Match>) {
-        let Received { subject, payload, held } = received;
-        let event = match parse(&payload) {
+        let Received {
+            subject,
+            payload,
+            mut receipt,
+        } = received;
+        let parsed = payload.and_then(|payload| parse(&payload, &receipt).map_err(|error| (payload, error)));
+        let event = match parsed {
             Ok(event) => event,
-            Err(error) => {
-                self.counters.malformed.increment();
-                tracing::warn!(subject = subject.as_str(), %error, "received something that is no event; dropped");
+            Err((payload, error)) => {
+                let part = Part::malformed(payload, error.to_string());
+                let delivery = Delivery::new(receipt, smallvec![part], 0, &subject, &[]);
+                self.deliveries.push(self.deliveries.unordered_key(), delivery);
                 return;
             }
         };
@@ -62,53 +75,114 @@ impl Dispatcher {
                 subject = subject.as_str(),
                 "nobody wants this event; dropped"
             );
+            receipt.settle();
             return;
         }
         let key = self.deliveries.key(&event);
+        let Some(progress) = receipt.admit(key) else {
+            return;
+        };
         // One chain for all of it, whatever is swapped meanwhile.
         let chain = arc_swap::Guard::into_inner(self.plugins.current());
+        let mut parts = SmallVec::new();
         for subscription in matches.drain(..) {
-            let context = Context {
-                direction: Direction::Incoming,
-                subscription: subscription.as_deref(),
-                received_on: &subject,
-                receipt: 1,
+            let Ok(seen) = self.see(&event, &subscription, &receipt) else {
+                continue;
             };
-            let passage = match chain.run(&event, &context).await {
-                Ok(passage) => passage,
-                Err(error) => {
-                    self.counters.plugin_failures.increment();
-                    tracing::error!(
-                        event_id = &*event.id(), event_type = &*event.ty(), plugin = %error.plugin, %error,
-                        generation = chain.generation, "a plugin failed; the event is not delivered"
-                    );
-                    continue;
-                }
-            };
-            let deliver = |event: &Event| {
-                let delivery = Delivery::new(event, subscription.clone(), held.another(), chain.generation);
-                self.deliveries.push(key, delivery);
-            };
-            match passage {
-                Passage::Unchanged => deliver(&event),
-                Passage::Replaced(events) => events.iter().for_each(deliver),
-                Passage::Dropped { by, reason } => {
-                    self.counters.dropped.increment();
-                    tracing::debug!(
-                        event_id = &*event.id(), event_type = &*event.ty(), plugin = %by, reason,
-                        generation = chain.generation, "dropped by a plugin"
-                    );
-                }
+            let before = parts.len();
+            self.pass(&chain, &event, &subject, &subscription, &receipt, &mut parts)
+                .await;
+            // The one copy that counts is known by its first part.
+            if let Some(part) = parts.get_mut(before) {
+                part.remember(seen);
+            }
+        }
+        if parts.is_empty() {
+            receipt.settle();
+            return;
+        }
+        let delivery = Delivery::new(receipt, parts, chain.generation, &subject, &progress);
+        self.deliveries.push(key, delivery);
+    }
+
+    /// An error if the event came already, for this subscription and on another way.
+    fn see(&self, event: &Event, subscription: &Match, receipt: &Receipt) -> Result<Option<Seen>, AlreadySeen> {
+        // Without registration the original delivered whatever came, as often as it came.
+        let is_core = !receipt.can_be_given_back();
+        let may_come_twice = (is_core && subscription.is_some()) || self.comes_twice.load(Ordering::Acquire);
+        if !may_come_twice {
+            return Ok(None);
+        }
+        match self.dedupe.see(event, subscription.as_deref()) {
+            Some(seen) => Ok(Some(seen)),
+            None => {
+                self.counters.duplicates.increment();
+                tracing::debug!(event_id = &*event.id(), "came already; dropped");
+                Err(AlreadySeen)
+            }
+        }
+    }
+
+    /// Runs the chain for one subscription, and adds what it lets through to `parts`.
+    async fn pass(
+        &self,
+        chain: &Chain,
+        event: &Event,
+        subject: &str,
+        subscription: &Match,
+        receipt: &Receipt,
+        parts: &mut SmallVec<[Part; 1]>,
+    ) {
+        let context = Context {
+            direction: Direction::Incoming,
+            subscription: subscription.as_deref(),
+            received_on: subject,
+            receipt: u32::try_from(receipt.n_deliveries()).unwrap_or(u32::MAX),
+        };
+        match chain.run(event, &context).await {
+            Ok(Passage::Unchanged) => parts.push(Part::unchanged(event, subscription.clone())),
+            Ok(Passage::Replaced(events)) => {
+                let original = (events.len() == 1).then_some(event);
+                let made = (0..).zip(&events);
+                parts.extend(
+                    made.map(|(number, event)| Part::made_by_plugin(event, number, original, subscription.clone())),
+                );
+            }
+            Ok(Passage::Dropped { by, reason }) => {
+                self.counters.dropped.increment();
+                tracing::debug!(
+                    event_id = &*event.id(), event_type = &*event.ty(), plugin = %by, reason,
+                    generation = chain.generation, "dropped by a plugin"
+                );
+            }
+            Err(error) => {
+                self.counters.plugin_failures.increment();
+                parts.push(Part::failed(
+                    event,
+                    subscription.clone(),
+                    &error.plugin,
+                    error.to_string(),
+                ));
             }
         }
     }
 }
 
-/// Takes the bytes as an event. One without an id gets one that is the same whenever the same bytes come.
-fn parse(payload: &Bytes) -> Result<Event, Malformed> {
+/// The event is being delivered, or was.
+struct AlreadySeen;
+
+/// Takes the bytes as an event. One without an id gets one that is the same whenever the same event comes: in a stream
+/// its place says which one it is, otherwise its bytes do.
+fn parse(payload: &Bytes, receipt: &Receipt) -> Result<Event, Malformed> {
     match Event::parse(payload.clone()) {
         Err(Malformed::Missing("id")) => {
-            let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, payload).to_string();
+            let id = match receipt.stream_position() {
+                Some((stream, sequence)) => {
+                    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{stream}:{sequence}").as_bytes())
+                }
+                None => Uuid::new_v5(&Uuid::NAMESPACE_OID, payload),
+            };
+            let id = id.to_string();
             tracing::info!(event_id = id, "received an event without an id; it is given this one");
             Event::parse_with_id(payload, &id)
         }

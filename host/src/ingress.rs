@@ -1,6 +1,7 @@
 //! Events of the service: taken over HTTP, through the plugins, to the control plane.
 //!
-//! Called by [`crate::server`]. It does not know the API proxy.
+//! Called by [`crate::server`]. What it learns about events that the service has answered goes to [`crate::answers`]. It
+//! does not know the API proxy.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode;
 
+use crate::answers::Answers;
 use crate::event::{Event, EventBuilder, Malformed, split_batch};
 use crate::plugins::{Context, Direction, Passage, PluginError, Plugins};
 use crate::sink::{Sink, SinkError};
@@ -24,6 +26,8 @@ pub struct Ingress {
     pub plugins: Arc<Plugins>,
     /// Where it goes.
     pub sink: Sink,
+    /// The events that the service has answered.
+    pub answers: Arc<Answers>,
     /// What is counted.
     pub counters: Arc<Counters>,
 }
@@ -54,23 +58,26 @@ impl IngressError {
     /// The status that tells the service what to do.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_) | Self::MalformedInBatch { .. } | Self::Sink(SinkError::Type { .. }) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Malformed(_)
+            | Self::MalformedInBatch { .. }
+            | Self::Sink(SinkError::Type { .. } | SinkError::TypeTooLong { .. }) => StatusCode::BAD_REQUEST,
             Self::Sink(SinkError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Plugin(_) | Self::Sink(SinkError::Unconfirmed(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Plugin(_) | Self::Sink(SinkError::Lookup(_) | SinkError::Refused(_) | SinkError::Unconfirmed(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 }
 
 impl Ingress {
-    /// Takes what one request holds: an event in structured or binary mode, or a batch. Returns when the control plane
-    /// has all of it.
+    /// Takes what one request holds: an event in structured or binary mode, or a batch. Returns when all of it is
+    /// stored.
     ///
     /// # Errors
-    /// Why it has not.
+    /// Why it is not.
     pub async fn accept(&self, headers: &HeaderMap, body: Bytes) -> Result<(), IngressError> {
         let mut outgoing = Vec::new();
+        let mut answered = Vec::new();
         for event in events(headers, body)? {
             if event.ty() == ERROR_LOG_TYPE {
                 tracing::debug!(
@@ -79,14 +86,18 @@ impl Ingress {
                 );
                 continue;
             }
+            answered.extend(answered_id(&event));
             for event in self.pass(event).await? {
                 outgoing.push((self.sink.check(&event)?, event));
             }
         }
-        if outgoing.is_empty() {
-            return Ok(());
+        if !outgoing.is_empty() {
+            self.sink.send(&outgoing).await?;
         }
-        self.sink.send(&outgoing).await?;
+        // Also where a plugin has dropped the answer: the service works on the event all the same.
+        for id in &answered {
+            self.answers.record(id);
+        }
         for (_, event) in &outgoing {
             self.counters.forwarded.increment();
             tracing::info!(
@@ -128,6 +139,15 @@ impl Ingress {
     }
 }
 
+/// The id of the event that this one answers, if it is an answer: the service has started to work on it, or is done.
+fn answered_id(event: &Event) -> Option<String> {
+    let ty = event.ty();
+    if !ty.ends_with(".started") && !ty.ends_with(".finished") {
+        return None;
+    }
+    Some(event.triggered_id()?.into_owned())
+}
+
 /// The events of a request (`CloudEvents` HTTP protocol binding, section 3). As in the original, a structured event is
 /// taken under any content type.
 fn events(headers: &HeaderMap, body: Bytes) -> Result<Vec<Event>, IngressError> {
@@ -162,4 +182,28 @@ fn events(headers: &HeaderMap, body: Bytes) -> Result<Vec<Event>, IngressError> 
         attributes.push((attribute.to_owned(), text.into_owned()));
     }
     Ok(vec![Event::parse(EventBuilder::from_binary(&attributes, &body)?)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_started_or_finished_the_event_that_triggered_it() {
+        let check = |ty: &str, more: &str, expected: Option<&str>| {
+            let event = format!(r#"{{"specversion":"1.0","id":"i","source":"s","type":"{ty}"{more}}}"#);
+            let event = Event::parse(Bytes::from(event)).unwrap();
+            assert_eq!(answered_id(&event).as_deref(), expected, "{ty} {more}");
+        };
+        let triggered_by_t1 = r#","triggeredid":"t1""#;
+        check("sh.keptn.event.task.started", triggered_by_t1, Some("t1"));
+        check("sh.keptn.event.task.finished", triggered_by_t1, Some("t1"));
+        check("other.started", triggered_by_t1, Some("t1"));
+        check("sh.keptn.event.task.status.changed", triggered_by_t1, None);
+        check("sh.keptn.event.task.triggered", triggered_by_t1, None);
+        check("sh.keptn.event.task.unfinished", triggered_by_t1, None);
+        check("sh.keptn.event.task.started", "", None);
+        check("sh.keptn.event.task.started", r#","triggeredid":"""#, None);
+        check("sh.keptn.event.task.started", r#","triggeredid":null"#, None);
+    }
 }

@@ -1,22 +1,28 @@
 //! The parts of the distributor, in the order in which an event meets them.
 //!
-//! An event is followed in four files: [`source::nats`] → [`dispatch`] → [`plugins`] → [`delivery`]; an event of the
+//! An event is followed in four files: [`source`] → [`dispatch`] → [`plugins`] → [`delivery`]; an event of the
 //! service goes [`ingress`] → [`plugins`] → [`sink`]. `ARCHITECTURE.md` has the map.
 
+pub mod answers;
 pub mod app;
 pub mod budget;
 pub mod cli;
 pub mod config;
+pub mod dead_letter;
+pub mod dedupe;
 pub mod delivery;
 pub mod dispatch;
 pub mod event;
 pub mod ingress;
+pub mod jetstream_api;
 pub mod json;
 pub mod nats;
 pub mod plugins;
+pub mod receipt;
 pub mod server;
 pub mod sink;
 pub mod source;
+pub mod streams;
 pub mod subject;
 pub mod subscription;
 pub mod telemetry;

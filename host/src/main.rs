@@ -25,24 +25,27 @@ const EXIT_USAGE: u8 = 64;
 fn main() -> ExitCode {
     // Huge pages make a small heap look 10 MiB larger. Without the call everything works, with more memory.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let command = Arguments::parse().command.unwrap_or(Command::Run);
+    let command = match Arguments::try_parse() {
+        Ok(arguments) => arguments.command.unwrap_or(Command::Run),
+        Err(error) => return explained(&error),
+    };
     match command {
         Command::Version => {
             print(concat!("distributor ", env!("CARGO_PKG_VERSION"), "\n"));
             ExitCode::SUCCESS
         }
         Command::Plugin(PluginCommand::Compile) => or_exit_1(run_compiler()),
-        Command::Run | Command::Check => match configured() {
+        Command::Run | Command::Check | Command::DeadLetter(_) => match configured() {
             Err(errors) => {
                 eprintln!("{errors}");
                 ExitCode::from(EXIT_USAGE)
             }
-            Ok(config) => with_runtime(&command, config),
+            Ok(config) => with_runtime(command, config),
         },
     }
 }
 
-fn with_runtime(command: &Command, config: Config) -> ExitCode {
+fn with_runtime(command: Command, config: Config) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(worker_threads())
         .enable_all()
@@ -51,14 +54,31 @@ fn with_runtime(command: &Command, config: Config) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return or_exit_1(Err(format!("cannot start the runtime: {error}"))),
     };
-    let ended = match command {
-        Command::Check => runtime.block_on(check(&config)),
-        _ => runtime.block_on(run(config)),
+    // Not `{:#}`: our messages say what is behind them, and would say it twice.
+    let ended = |ended: anyhow::Result<()>| or_exit_1(ended.map_err(|error| error.to_string()));
+    let exit_code = match command {
+        Command::Check => ended(runtime.block_on(check(&config))),
+        Command::DeadLetter(command) => {
+            // Of the connection and the plugins only what an operator has to know; results are printed.
+            telemetry::init("warn");
+            ExitCode::from(runtime.block_on(cli::dead_letter::run(*command, &config, compiler())))
+        }
+        _ => ended(runtime.block_on(run(config))),
     };
     // Nothing of value is left in tasks that did not end by themselves.
     runtime.shutdown_background();
-    // Not `{:#}`: our messages say what is behind them, and would say it twice.
-    or_exit_1(ended.map_err(|error| error.to_string()))
+    exit_code
+}
+
+/// Help is a result; everything else is a mistake.
+fn explained(error: &clap::Error) -> ExitCode {
+    // Where nothing can be printed, nothing can be said about it either.
+    let _ = error.print();
+    if error.use_stderr() {
+        ExitCode::from(EXIT_USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// Two carry 100,000 events a second; more take memory and switch between cores without carrying more.

@@ -1,11 +1,13 @@
 //! The one NATS connection of the process: made once, kept for ever, whatever the servers do.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Request, ServerAddr};
 use percent_encoding::percent_decode_str;
+use tokio::sync::watch;
 
 use crate::config::NatsConfig;
 use crate::telemetry::Counters;
@@ -14,25 +16,40 @@ use crate::telemetry::Counters;
 const LONGEST_RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// A connection that is dead without having been closed is found after two of these.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// Messages between the socket and the task that takes them over at once; see [`crate::source::nats`].
+/// Messages between the socket and the task that takes them over at once; see [`crate::source::core`].
 const SUBSCRIPTION_CAPACITY: usize = 65_536;
 
 /// Bytes read at once.
 const READ_BUFFER_BYTES: u16 = 32 << 10;
 
+/// The connection, and what is known about it besides.
+#[derive(Debug)]
+pub struct Connection {
+    /// Sends and receives.
+    pub client: Client,
+    /// Counts the connections that were made.
+    pub made: watch::Receiver<u64>,
+    /// Whether the server has refused to let this account look for streams.
+    pub is_denied_streams: Arc<AtomicBool>,
+}
+
 /// Starts to connect, and returns without waiting for it: NATS may come up later, go, and come back.
 ///
 /// # Errors
 /// When the options are unusable; never because no server answers.
-pub async fn connect(config: &NatsConfig, counters: Arc<Counters>) -> Result<Client, async_nats::ConnectError> {
+pub async fn connect(config: &NatsConfig, counters: Arc<Counters>) -> Result<Connection, async_nats::ConnectError> {
+    let (connected, made) = watch::channel(0);
+    let is_denied_streams = Arc::new(AtomicBool::new(false));
     let address = |server: &ServerAddr| format!("{}:{}", server.host(), server.port());
     let servers: Vec<_> = config.servers.iter().map(address).collect();
     let log = Arc::new(ConnectionLog {
         servers: servers.join(", "),
         last_error: Mutex::default(),
+        connected,
+        is_denied_streams: Arc::clone(&is_denied_streams),
         counters,
     });
-    credentials(config)
+    let client = credentials(config)
         .name("distributor")
         .retry_on_initial_connect()
         .max_reconnects(None)
@@ -45,7 +62,12 @@ pub async fn connect(config: &NatsConfig, counters: Arc<Counters>) -> Result<Cli
             async move { log.take(&event) }
         })
         .connect(config.servers.clone())
-        .await
+        .await?;
+    Ok(Connection {
+        client,
+        made,
+        is_denied_streams,
+    })
 }
 
 /// The client leaves alone what stands before the `@` of a URL. As in the original a user with a password is one, and a
@@ -116,6 +138,8 @@ fn pause_before(attempt: usize) -> Duration {
 struct ConnectionLog {
     servers: String,
     last_error: Mutex<Option<String>>,
+    connected: watch::Sender<u64>,
+    is_denied_streams: Arc<AtomicBool>,
     counters: Arc<Counters>,
 }
 
@@ -126,12 +150,20 @@ impl ConnectionLog {
             Event::Connected => {
                 self.replace_last_error(None);
                 tracing::info!(servers, "connected to NATS");
+                self.is_denied_streams.store(false, Ordering::Release);
+                self.connected.send_modify(|n_connections| *n_connections += 1);
             }
             Event::Disconnected => tracing::warn!(servers, "lost the connection to NATS; trying to get it back"),
             Event::LameDuckMode => tracing::info!(servers, "the NATS server is about to shut down"),
-            Event::ServerError(error) => self.log_error(&error.to_string(), "NATS refused something"),
+            Event::ServerError(error) => {
+                let error = error.to_string();
+                if error.to_ascii_lowercase().contains("permissions violation") && error.contains("$JS.API.STREAM.") {
+                    self.is_denied_streams.store(true, Ordering::Release);
+                }
+                self.log_error(&error, "NATS refused something");
+            }
             Event::ClientError(error) => self.log_error(&error.to_string(), "cannot connect to NATS; trying again"),
-            // Between the socket and the readers of `source::nats`, which take everything at once: hardly ever.
+            // Between the socket and the readers of `source::core`, which take everything at once: hardly ever.
             Event::SlowConsumer(_) => {
                 self.counters.received.increment();
                 self.counters.lost.increment();

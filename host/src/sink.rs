@@ -1,20 +1,42 @@
 //! Sends events of the service to NATS, and says that it did so only when it is true.
+//!
+//! Called by [`crate::ingress`]. Where a stream stores what is published on the event's type, the stream has to confirm
+//! it; elsewhere the server has to have handled it. It knows neither HTTP nor plugins.
 
+mod coverage;
+
+use std::collections::VecDeque;
+use std::error::Error;
 use std::time::Duration;
 
 use async_nats::Client;
+use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
+use async_nats::jetstream::{self, message::PublishMessage};
+use sha2::{Digest, Sha256};
 
+use self::coverage::{Coverage, Storage};
 use crate::event::Event;
 use crate::nats;
+use crate::streams::{LookupError, Streams};
 use crate::subject::{Subject, SubjectError};
 
-/// Time that NATS gets to confirm.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for all of one request: looking up streams, the way to the client's queue, and what NATS needs to confirm.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// Events of one request that wait for a stream at the same time.
+const MAX_UNCONFIRMED: usize = 256;
+/// A server closes the connection over a line longer than 4,096 bytes, which holds the subject and some 100 bytes more.
+const MAX_TYPE_BYTES: usize = 2_048;
+/// What a message has before its payload and counts as part of it: `NATS/1.0`, `Nats-Msg-Id: ` with 32 digits, and an
+/// empty line.
+const HEADER_BYTES: usize = 59;
 
 /// The way to the control plane.
 #[derive(Debug, Clone)]
 pub struct Sink {
     client: Client,
+    jetstream: jetstream::Context,
+    streams: Streams,
+    coverage: Coverage,
 }
 
 /// Why an event was not sent.
@@ -28,14 +50,26 @@ pub enum SinkError {
         /// What is wrong with it.
         error: SubjectError,
     },
+    /// It has a type that is too long for a subject.
+    #[error("a type of {size} bytes is longer than {MAX_TYPE_BYTES}; it is also the NATS subject")]
+    TypeTooLong {
+        /// Length of the type in bytes.
+        size: usize,
+    },
     /// Larger than the server takes.
     #[error("{size} bytes are more than the {limit} that NATS takes")]
     TooLarge {
-        /// Size of the event.
+        /// Size of the event with its headers.
         size: usize,
         /// What the server takes.
         limit: usize,
     },
+    /// It is not known whether a stream has to store it, so nothing was sent.
+    #[error("{0}")]
+    Lookup(#[from] LookupError),
+    /// The stream does not take it, for one because it is full.
+    #[error("the stream refused the event: {0}")]
+    Refused(String),
     /// NATS is away, or went away before it confirmed. The event may have arrived.
     #[error("NATS did not confirm the event: {0}")]
     Unconfirmed(String),
@@ -43,8 +77,13 @@ pub enum SinkError {
 
 impl Sink {
     /// Sends over this connection.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    pub fn new(client: Client, streams: Streams) -> Self {
+        Self {
+            jetstream: jetstream::new(client.clone()),
+            streams,
+            coverage: Coverage::default(),
+            client,
+        }
     }
 
     /// Checks what can be known without sending.
@@ -53,44 +92,176 @@ impl Sink {
     /// Why the event cannot be sent.
     pub fn check(&self, event: &Event) -> Result<Subject, SinkError> {
         let ty = event.ty();
+        if ty.len() > MAX_TYPE_BYTES {
+            return Err(SinkError::TypeTooLong { size: ty.len() });
+        }
         let subject = Subject::literal(&ty).map_err(|error| SinkError::Type {
             ty: ty.clone().into_owned(),
             error,
         })?;
-        let (size, limit) = (event.bytes().len(), self.client.max_payload());
-        if size > limit {
-            return Err(SinkError::TooLarge { size, limit });
-        }
+        self.check_size(event.bytes().len())?;
         Ok(subject)
     }
 
-    /// Publishes events on their types, and waits until the server has them.
+    /// Publishes events on their types, in their order, and waits until all of them are stored: in the stream that
+    /// covers the type, or, where none does, in the server.
     ///
     /// # Errors
-    /// When it cannot be said that the server has all of them.
+    /// When it cannot be said that all of them are stored. Some may be; sent again, a stream stores none twice.
     pub async fn send(&self, events: &[(Subject, Event)]) -> Result<(), SinkError> {
-        let unconfirmed = |reason: &str| SinkError::Unconfirmed(reason.to_owned());
         if !nats::is_connected(&self.client) {
             return Err(unconfirmed("not connected"));
         }
-        let connection = self.connection();
-        for (subject, event) in events {
-            let published = self.client.publish(subject.to_string(), event.bytes().clone()).await;
-            published.map_err(|error| SinkError::Unconfirmed(error.to_string()))?;
+        let sent = tokio::time::timeout(SEND_TIMEOUT, self.send_all(events)).await;
+        let sent = sent.unwrap_or_else(|_| Err(unconfirmed("it took too long")));
+        if matches!(sent, Err(SinkError::Unconfirmed(_))) {
+            // Without its stream an event goes to those who listen, none of whom confirms it.
+            for (subject, _) in events {
+                self.coverage.doubt(subject);
+            }
         }
-        nats::round_trip(&self.client, CONFIRM_TIMEOUT)
+        sent
+    }
+
+    async fn send_all(&self, events: &[(Subject, Event)]) -> Result<(), SinkError> {
+        let nobody_took = self.publish(events.iter()).await?;
+        // A stream that has gone meanwhile. Nobody has these events yet, so they may be sent once more.
+        for (subject, _) in &nobody_took {
+            self.coverage.doubt(subject);
+        }
+        match self.publish(nobody_took.into_iter()).await?.first() {
+            None => Ok(()),
+            Some((subject, _)) => Err(unconfirmed(&format!("the stream of {subject} is away"))),
+        }
+    }
+
+    /// Returns the events that should have gone to a stream but reached nobody at all.
+    async fn publish<'a>(
+        &self,
+        events: impl Iterator<Item = &'a (Subject, Event)>,
+    ) -> Result<Vec<&'a (Subject, Event)>, SinkError> {
+        // All that can fail without sending comes first.
+        let mut routed = Vec::with_capacity(events.size_hint().0);
+        for entry in events {
+            let storage = self.storage(&entry.0).await?;
+            if storage == Storage::Stream {
+                self.check_size(entry.1.bytes().len() + HEADER_BYTES)?;
+            }
+            routed.push((storage, entry));
+        }
+
+        let mut unconfirmed = Unconfirmed::default();
+        let mut unstored = None;
+        for (storage, entry) in routed {
+            let (subject, event) = entry;
+            match storage {
+                Storage::Stream => {
+                    if unconfirmed.waiting.len() == MAX_UNCONFIRMED {
+                        unconfirmed.wait_for_one().await?;
+                    }
+                    let message = PublishMessage::build().payload(event.bytes().clone());
+                    let message = message.message_id(message_id(event));
+                    let sent = self.jetstream.send_publish(subject.as_str().to_owned(), message).await;
+                    unconfirmed
+                        .waiting
+                        .push_back((entry, sent.map_err(|error| refusal(&error))?));
+                }
+                Storage::Nowhere => {
+                    unstored.get_or_insert_with(|| self.connection());
+                    let sent = self
+                        .client
+                        .publish(subject.as_str().to_owned(), event.bytes().clone())
+                        .await;
+                    sent.map_err(|error| SinkError::Unconfirmed(error.to_string()))?;
+                }
+            }
+        }
+        if let Some(connection) = unstored {
+            self.confirm(&connection).await?;
+        }
+        while !unconfirmed.waiting.is_empty() {
+            unconfirmed.wait_for_one().await?;
+        }
+        Ok(unconfirmed.reached_nobody)
+    }
+
+    async fn storage(&self, subject: &Subject) -> Result<Storage, LookupError> {
+        let look_up = |subject| {
+            let streams = self.streams.clone();
+            async move { streams.storing(&subject).await }
+        };
+        self.coverage.of(subject, look_up).await
+    }
+
+    /// Waits until the server has handled what was sent over this connection.
+    async fn confirm(&self, connection: &(String, u64)) -> Result<(), SinkError> {
+        nats::round_trip(&self.client, SEND_TIMEOUT)
             .await
             .map_err(SinkError::Unconfirmed)?;
         // On another connection the message says nothing about events that went over the one before.
-        if self.connection() == connection {
+        if self.connection() == *connection {
             Ok(())
         } else {
             Err(unconfirmed("the connection was lost meanwhile"))
         }
     }
 
+    fn check_size(&self, size: usize) -> Result<(), SinkError> {
+        let limit = self.client.max_payload();
+        if size > limit {
+            return Err(SinkError::TooLarge { size, limit });
+        }
+        Ok(())
+    }
+
     fn connection(&self) -> (String, u64) {
         let info = self.client.server_info();
         (info.server_id, info.client_id)
     }
+}
+
+/// Events that streams have not confirmed yet, the oldest first.
+#[derive(Default)]
+struct Unconfirmed<'a> {
+    waiting: VecDeque<(&'a (Subject, Event), PublishAckFuture)>,
+    reached_nobody: Vec<&'a (Subject, Event)>,
+}
+
+impl Unconfirmed<'_> {
+    async fn wait_for_one(&mut self) -> Result<(), SinkError> {
+        let Some((entry, confirmation)) = self.waiting.pop_front() else {
+            return Ok(());
+        };
+        match confirmation.await {
+            // A duplicate is confirmed as well: the stream has it from an attempt before.
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
+                self.reached_nobody.push(entry);
+                Ok(())
+            }
+            Err(error) => Err(refusal(&error)),
+        }
+    }
+}
+
+/// The same bytes have the same id, in every attempt and in every process: a stream stores one of them (within its
+/// duplicate window, two minutes unless it says otherwise). They include source, id and type.
+fn message_id(event: &Event) -> String {
+    let hash = Sha256::digest(event.bytes());
+    let (first, _) = hash.split_first_chunk().expect("the hash has 32 bytes");
+    format!("{:032x}", u128::from_be_bytes(*first))
+}
+
+fn refusal(error: &PublishError) -> SinkError {
+    match error
+        .source()
+        .and_then(|source| source.downcast_ref::<jetstream::Error>())
+    {
+        Some(refused) => SinkError::Refused(refused.to_string()),
+        None => SinkError::Unconfirmed(error.to_string()),
+    }
+}
+
+fn unconfirmed(reason: &str) -> SinkError {
+    SinkError::Unconfirmed(reason.to_owned())
 }

@@ -88,18 +88,36 @@ impl Subject {
         }
     }
 
-    /// The narrowest pattern that covers both of two overlapping patterns.
+    /// Whether every subject that matches `other` matches this one, too.
+    pub fn covers(&self, other: &Self) -> bool {
+        let mut ours = self.tokens();
+        let mut theirs = other.tokens();
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) | (Some(">"), Some(_)) => return true,
+                (Some(our), Some(their)) if our == their || (our == "*" && their != ">") => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// The narrowest pattern that covers two patterns, whether they overlap or not.
     fn widened_to(&self, other: &Self) -> Self {
         let mut widened = Vec::new();
-        let mut theirs = other.tokens();
-        for our in self.tokens() {
-            match theirs.next() {
-                Some(their) if our == ">" || their == ">" => {
+        let (mut ours, mut theirs) = (self.tokens(), other.tokens());
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) => break,
+                (Some(our), Some(their)) if our == their && our != ">" => widened.push(our),
+                (Some(our), Some(their)) if our != ">" && their != ">" => widened.push("*"),
+                // One goes on where the other ends, or stands for any number of tokens. `>` needs at least one.
+                (our, their) => {
+                    if our.is_none() || their.is_none() {
+                        widened.pop();
+                    }
                     widened.push(">");
                     break;
                 }
-                Some(their) if our == their => widened.push(our),
-                _ => widened.push("*"),
             }
         }
         Self(widened.join(".").into())
@@ -138,6 +156,12 @@ pub fn cover<'a>(wanted: impl IntoIterator<Item = &'a Subject>) -> BTreeSet<Subj
     literals
 }
 
+/// The narrowest pattern that covers all of `subjects`; none of none.
+pub fn common(subjects: &BTreeSet<Subject>) -> Option<Subject> {
+    let (first, others) = subjects.iter().next().zip(Some(subjects.iter().skip(1)))?;
+    Some(others.fold(first.clone(), |common, subject| common.widened_to(subject)))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -172,6 +196,39 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_covers_what_has_no_subject_outside_of_it() {
+        let check = |pattern: &str, other: &str, expected: bool| {
+            assert_eq!(
+                subject(pattern).covers(&subject(other)),
+                expected,
+                "{pattern} and {other}"
+            );
+        };
+        check("a.b", "a.b", true);
+        check("a.b", "a.c", false);
+        check("a.b", "a", false);
+        check("a", "a.b", false);
+        check("a.*", "a.b", true);
+        check("a.*", "a.*", true);
+        check("a.b", "a.*", false);
+        check("a.*", "a", false);
+        check("a.*", "a.b.c", false);
+        check("a.*", "a.>", false);
+        check("*.*", "a.>", false);
+        check("a.>", "a.b.c", true);
+        check("a.>", "a.*", true);
+        check("a.>", "a.*.>", true);
+        check("a.*.>", "a.>", false);
+        check("a.>", "a.>", true);
+        check("a.>", "a", false);
+        check(">", "a.>", true);
+        check("*.>", ">", false);
+        check("sh.keptn.>", "sh.keptn.event.*.triggered", true);
+        check("sh.keptn.event.>", "sh.keptn.>", false);
+        check("*.b", "a.*", false); // they overlap
+    }
+
+    #[test]
     fn cover_is_minimal_and_free_of_overlaps() {
         let check = |wanted: &[&str], expected: &[&str]| {
             let wanted: Vec<_> = wanted.iter().map(|text| subject(text)).collect();
@@ -194,6 +251,21 @@ mod tests {
         check(&["a.>", "a"], &["a", "a.>"]);
     }
 
+    #[test]
+    fn what_subjects_have_in_common_covers_them_and_little_else() {
+        let check = |subjects: &[&str], expected: Option<&str>| {
+            let subjects = subjects.iter().map(|text| subject(text)).collect();
+            assert_eq!(common(&subjects).as_ref().map(Subject::as_str), expected);
+        };
+        check(&[], None);
+        check(&["a.b"], Some("a.b"));
+        check(&["a.b.c", "a.d.c"], Some("a.*.c"));
+        check(&["a.b", "a.b.c"], Some("a.>"));
+        check(&["a.b.c", "a.x.>"], Some("a.*.>"));
+        check(&["a.>", "b"], Some(">"));
+        check(&["a", "b", "c.d"], Some(">"));
+    }
+
     fn token() -> impl Strategy<Value = &'static str> {
         prop::sample::select(vec!["a", "b", "c", "*"])
     }
@@ -205,6 +277,20 @@ mod tests {
             }
             subject(&tokens.join("."))
         })
+    }
+
+    /// All subjects of up to five tokens out of four: one more of each than a pattern of [`pattern`] has.
+    fn all_subjects() -> Vec<Subject> {
+        let mut texts = vec![String::new()];
+        let mut subjects = Vec::new();
+        for _ in 0..5 {
+            let longer = texts
+                .iter()
+                .flat_map(|text| ["a", "b", "c", "d"].map(|token| format!("{text}.{token}")));
+            texts = longer.collect();
+            subjects.extend(texts.iter().map(|text| subject(&text[1..])));
+        }
+        subjects
     }
 
     proptest! {
@@ -220,6 +306,14 @@ mod tests {
             if wanted.iter().any(|pattern| pattern.overlaps(&event)) {
                 prop_assert_eq!(covering, 1);
             }
+        }
+
+        #[test]
+        fn covering_means_that_no_subject_is_left_out(pattern in pattern(), other in pattern()) {
+            let all = all_subjects();
+            let mut matched_by_other = all.iter().filter(|subject| other.overlaps(subject));
+            let none_left_out = matched_by_other.all(|subject| pattern.overlaps(subject));
+            prop_assert_eq!(pattern.covers(&other), none_left_out);
         }
     }
 }

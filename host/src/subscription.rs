@@ -3,10 +3,10 @@
 //! Written by whoever knows (the topics of the configuration, or the control plane), read by the source and by
 //! [`crate::dispatch`]. It does not know how events arrive.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::subject::{self, Subject};
+use crate::subject::Subject;
 
 /// One subscription of a registered integration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,12 +64,13 @@ impl Interest {
         }
     }
 
-    /// The subjects to receive, free of overlaps.
-    pub fn subjects(&self) -> std::collections::BTreeSet<Subject> {
+    /// The topics to receive, in any number and overlapping.
+    pub fn patterns(&self) -> Vec<Subject> {
         match &self.kind {
-            Kind::Topics(topics) => subject::cover(topics),
+            Kind::Topics(topics) => topics.clone(),
             Kind::Subscriptions(subscriptions) => {
-                subject::cover(subscriptions.iter().map(|subscription| &subscription.event))
+                let topics: BTreeSet<_> = subscriptions.iter().map(|subscription| &subscription.event).collect();
+                topics.into_iter().cloned().collect()
             }
         }
     }
@@ -189,8 +190,17 @@ mod tests {
             ["tail", "exact", "star", ""]
         );
         assert_eq!(matching_ids(&interest, "sh.keptn"), [""; 0]);
-        let subjects: Vec<_> = interest.subjects().into_iter().collect();
-        assert_eq!(subjects, [Subject::pattern("sh.keptn.>").unwrap()]);
+        let topics: Vec<_> = interest.patterns().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            topics,
+            [
+                "sh.keptn.>",
+                "sh.keptn.event.*.triggered",
+                "sh.keptn.event.task.finished",
+                "sh.keptn.event.task.triggered",
+            ],
+            "each once"
+        );
     }
 
     #[test]
@@ -205,7 +215,7 @@ mod tests {
     fn an_empty_subscription_list_matches_nothing() {
         let interest = Interest::subscriptions(Vec::new());
         assert_eq!(matching_ids(&interest, "sh.keptn.event.task.triggered"), [""; 0]);
-        assert!(interest.subjects().is_empty());
+        assert!(interest.patterns().is_empty());
     }
 
     proptest! {

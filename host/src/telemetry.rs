@@ -58,8 +58,22 @@ counters! {
     delivered
     /// Attempts that failed and are followed by another.
     retried
-    /// Deliveries that were given up.
+    /// Deliveries that count as delivered although the service did not answer in time.
+    unconfirmed
+    /// Deliveries that were given up and are in the dead letters.
+    dead_lettered
+    /// Attempts to store a dead letter that failed and are followed by another.
+    dead_letter_failures
+    /// Deliveries that were given up and are lost, because no place for dead letters is configured or available.
     undelivered
+    /// Events that a stream sent again although they were delivered or being delivered.
+    received_again
+    /// Events that came over core NATS and from a stream, and were taken from one of them.
+    duplicates
+    /// Events that went back to the stream, to come again later.
+    given_back
+    /// Times that receiving from a stream had to be started anew.
+    pulls_restarted
     /// Events whose `temporaryData` is not an object, so that no subscription id could be put into it.
     unmarked
     /// Events of the service that were sent to NATS.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -16,7 +18,7 @@ const PATH: [&str; 3] = ["temporaryData", "distributor", "subscriptionID"];
 /// An event in the form that waits for delivery: its bytes, and where something has to be put into them. Small, because
 /// thousands may wait.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(crate) struct Outgoing {
     bytes: Bytes,
     id: Span,
     ty: Span,
@@ -45,7 +47,7 @@ enum Place {
 
 impl Outgoing {
     /// Prepares an event.
-    pub(super) fn new(event: &Event) -> Self {
+    pub(crate) fn new(event: &Event) -> Self {
         let all = (1 << KEPTN_EXTENSIONS.len()) - 1;
         let (id, ty, keptn_context) = event.names();
         Self {
@@ -63,29 +65,48 @@ impl Outgoing {
         }
     }
 
+    /// Something that is no event, and goes nowhere but to the dead letters.
+    pub(crate) fn opaque(bytes: Bytes) -> Self {
+        let nothing = Span::ABSENT;
+        Self {
+            bytes,
+            id: nothing,
+            ty: nothing,
+            keptn_context: nothing,
+            inside: 0,
+            missing_extensions: 0,
+            place: Place::Nowhere,
+        }
+    }
+
     /// Attribute `id`.
-    pub(super) fn id(&self) -> Cow<'_, str> {
+    pub(crate) fn id(&self) -> Cow<'_, str> {
         event::decode(&self.bytes, self.id)
     }
 
     /// Attribute `type`.
-    pub(super) fn ty(&self) -> Cow<'_, str> {
+    pub(crate) fn ty(&self) -> Cow<'_, str> {
         event::decode(&self.bytes, self.ty)
     }
 
     /// Extension `shkeptncontext`, empty when it is missing.
-    pub(super) fn keptn_context(&self) -> Cow<'_, str> {
+    pub(crate) fn keptn_context(&self) -> Cow<'_, str> {
         event::decode(&self.bytes, self.keptn_context)
     }
 
+    /// All of it.
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// Whether a subscription id can be put in.
-    pub(super) fn can_be_marked(&self) -> bool {
+    pub(crate) fn can_be_marked(&self) -> bool {
         !matches!(self.place, Place::Nowhere)
     }
 
     /// The body as the service gets it: with the Keptn extensions that the event lacks (as empty text, for Keptn
     /// types), and with the id of the subscription it matched at `data.temporaryData.distributor.subscriptionID`.
-    pub(super) fn body(&self, subscription_id: Option<&str>) -> Body {
+    pub(crate) fn body(&self, subscription_id: Option<&str>) -> Body {
         let mut at_start = String::new();
         for (number, name) in KEPTN_EXTENSIONS.iter().enumerate() {
             if self.missing_extensions & (1 << number) != 0 {
@@ -134,7 +155,11 @@ impl Outgoing {
                 self.bytes.slice(end as usize..),
             ],
         };
-        Body { pieces, next: 0 }
+        Body {
+            pieces,
+            next: 0,
+            is_sent: None,
+        }
     }
 }
 
@@ -191,9 +216,19 @@ fn quoted(id: &str) -> String {
 
 /// The pieces of a request body: at most two places are changed, so the event is cut in three and two are added.
 #[derive(Debug)]
-pub(super) struct Body {
+pub(crate) struct Body {
     pieces: [Bytes; 5],
     next: usize,
+    /// Set when the last piece is taken.
+    is_sent: Option<Arc<AtomicBool>>,
+}
+
+impl Body {
+    /// The same, which tells when all of it was taken for the connection.
+    pub(crate) fn telling(mut self, is_sent: Option<Arc<AtomicBool>>) -> Self {
+        self.is_sent = is_sent;
+        self
+    }
 }
 
 impl http_body::Body for Body {
@@ -206,6 +241,9 @@ impl http_body::Body for Body {
             self.next += 1;
             let piece = std::mem::take(&mut self.pieces[number]);
             if !piece.is_empty() {
+                if let Some(is_sent) = self.is_sent.as_ref().filter(|_| self.is_end_stream()) {
+                    is_sent.store(true, Ordering::Relaxed);
+                }
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
         }

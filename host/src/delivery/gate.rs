@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 
 /// Pause after the first probe that failed; doubled after each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -14,6 +14,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     is_closed: AtomicBool,
+    opened: Notify,
     /// Whoever holds this finds out whether the service is ready.
     probe: Mutex<()>,
 }
@@ -40,10 +41,29 @@ impl Gate {
     /// Opens the gate; true if it was closed.
     pub(super) fn open(&self) -> bool {
         // Every delivery comes by here: only read as long as nothing has to change.
-        self.is_closed() && self.is_closed.swap(false, Ordering::AcqRel)
+        let was_closed = self.is_closed() && self.is_closed.swap(false, Ordering::AcqRel);
+        if was_closed {
+            self.opened.notify_waiters();
+        }
+        was_closed
     }
 
-    fn is_closed(&self) -> bool {
+    /// Waits until the gate is open.
+    pub(super) async fn until_open(&self) {
+        loop {
+            let opened = self.opened.notified();
+            tokio::pin!(opened);
+            // From here on a notification is not missed.
+            opened.as_mut().enable();
+            if !self.is_closed() {
+                return;
+            }
+            opened.await;
+        }
+    }
+
+    /// Whether deliveries wait for the service.
+    pub(super) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
     }
 }

@@ -7,15 +7,27 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
+
+/// A delivery that waits for longer than this may wait with its source.
+const LONG_PAUSE: Duration = Duration::from_secs(1);
 
 /// What keeps deliveries in order: equal keys are delivered one after the other.
 ///
 /// It is a hash. Two texts with the same one wait for each other without need, which harms nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(u64);
+
+#[cfg(test)]
+impl Key {
+    /// A key for tests that have no texts.
+    pub(crate) fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// Queues by key.
 #[derive(Debug)]
@@ -43,6 +55,8 @@ struct State<T> {
     waiting: BTreeMap<(Instant, u64), (Key, T)>,
     /// All deliveries, those being tried included.
     count: usize,
+    /// Deliveries being tried.
+    n_tried: usize,
 }
 
 impl<T> Default for Lanes<T> {
@@ -52,6 +66,7 @@ impl<T> Default for Lanes<T> {
             ready: VecDeque::new(),
             waiting: BTreeMap::new(),
             count: 0,
+            n_tried: 0,
         };
         Self {
             hasher: RandomState::new(),
@@ -88,13 +103,25 @@ impl<T> Lanes<T> {
     /// The next delivery to try; none after [`Lanes::close`]. The caller must hand it to [`Lanes::done`] or
     /// [`Lanes::wait_until`].
     pub(super) async fn next(&self) -> Option<(Key, T)> {
-        self.ready.acquire().await.ok()?.forget();
-        self.state().ready.pop_front()
+        loop {
+            self.ready.acquire().await.ok()?.forget();
+            let mut state = self.state();
+            // What was ready may have been taken back meanwhile.
+            if let Some(next) = state.ready.pop_front() {
+                state.n_tried += 1;
+                return Some(next);
+            }
+        }
     }
 
     /// The delivery is settled, one way or the other: the next one of its key can start.
     pub(super) fn done(&self, key: Key) {
         let mut state = self.state();
+        state.n_tried -= 1;
+        self.end(state, key);
+    }
+
+    fn end(&self, mut state: MutexGuard<'_, State<T>>, key: Key) {
         state.count -= 1;
         let next = state.behind.get_mut(&key).and_then(VecDeque::pop_front);
         if let Some(delivery) = next {
@@ -111,8 +138,66 @@ impl<T> Lanes<T> {
     /// The delivery is to be tried again at `moment`; the rest of its key waits with it.
     pub(super) fn wait_until(&self, moment: Instant, key: Key, delivery: T) {
         let serial = self.next_serial();
-        self.state().waiting.insert((moment, serial), (key, delivery));
+        let mut state = self.state();
+        state.n_tried -= 1;
+        state.waiting.insert((moment, serial), (key, delivery));
+        drop(state);
         self.waiting_changed.notify_one();
+    }
+
+    /// Takes out what is not being tried and for which `wanted` holds.
+    pub(super) fn take_back(&self, wanted: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut state = self.state();
+        let mut heads = extract(&mut state.ready, |(_, delivery)| wanted(delivery));
+        let waiting = state.waiting.extract_if(.., |_, (_, delivery)| wanted(delivery));
+        heads.extend(waiting.map(|(_, head)| head).collect::<Vec<_>>());
+        let mut taken = Vec::new();
+        for queue in state.behind.values_mut() {
+            taken.extend(extract(queue, &wanted));
+        }
+        state.count -= taken.len();
+        drop(state);
+        for (key, delivery) in heads {
+            taken.push(delivery);
+            self.end(self.state(), key);
+        }
+        taken
+    }
+
+    /// Takes out some deliveries that cannot start, if workers are idle while memory is full of those: up to `max` of
+    /// what stands more than `keep` behind the first of its key, or else those that have to wait the longest, with all
+    /// that stands behind them. Of each key the last goes first, so that the order of the others stays.
+    pub(super) fn take_stuck(&self, n_workers: usize, keep: usize, max: usize, wanted: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut state = self.state();
+        if state.n_tried >= n_workers || !state.ready.is_empty() {
+            return Vec::new();
+        }
+        let mut taken = Vec::new();
+        for queue in state.behind.values_mut() {
+            while queue.len() > keep && taken.len() < max && queue.back().is_some_and(&wanted) {
+                taken.extend(queue.pop_back());
+            }
+        }
+        let has_surplus = !taken.is_empty();
+        let soon = Instant::now() + LONG_PAUSE;
+        while !has_surplus && taken.len() < max {
+            let state = &mut *state;
+            let Some((&(moment, _), (key, head))) = state.waiting.last_key_value() else {
+                break;
+            };
+            let mut behind = state.behind.get(key).into_iter().flatten();
+            if moment <= soon || !wanted(head) || !behind.all(&wanted) {
+                break;
+            }
+            let Some((_, (key, head))) = state.waiting.pop_last() else {
+                break;
+            };
+            let behind = state.behind.remove(&key).unwrap_or_default();
+            taken.extend(behind.into_iter().rev());
+            taken.push(head);
+        }
+        state.count -= taken.len();
+        taken
     }
 
     /// Makes waiting deliveries ready when their time has come. Runs until it is dropped.
@@ -184,10 +269,23 @@ impl<T> Lanes<T> {
     }
 }
 
+/// Takes out what is wanted; the order of the others stays.
+fn extract<T>(queue: &mut VecDeque<T>, wanted: impl Fn(&T) -> bool) -> Vec<T> {
+    let mut taken = Vec::new();
+    for _ in 0..queue.len() {
+        let Some(item) = queue.pop_front() else { break };
+        if wanted(&item) {
+            taken.push(item);
+        } else {
+            queue.push_back(item);
+        }
+    }
+    taken
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
 
@@ -245,6 +343,55 @@ mod tests {
         assert!(!empty.is_finished());
         lanes.done(key);
         empty.await.unwrap();
+        assert_eq!(lanes.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_start_makes_room_from_the_back() {
+        let lanes = Lanes::default();
+        let (a, b) = (lanes.key(Some("a")), lanes.key(Some("b")));
+        for number in 1..=5 {
+            lanes.push(a, number);
+        }
+        lanes.push(b, 10);
+        lanes.push(b, 11);
+        let any = |_: &i32| true;
+        assert!(lanes.take_stuck(2, 2, 9, any).is_empty(), "a and b are ready");
+        let (_, head_of_a) = lanes.next().await.unwrap();
+        let (_, head_of_b) = lanes.next().await.unwrap();
+        assert!(lanes.take_stuck(2, 2, 9, any).is_empty(), "no worker is idle");
+        assert_eq!(lanes.take_stuck(3, 2, 9, any), [5, 4], "2 and 3 stay behind 1");
+        assert!(lanes.take_stuck(3, 2, 9, any).is_empty());
+        lanes.wait_until(Instant::now() + Duration::from_secs(60), a, head_of_a);
+        lanes.wait_until(Instant::now() + Duration::from_secs(5), b, head_of_b);
+        assert_eq!(
+            lanes.take_stuck(3, 2, 2, any),
+            [3, 2, 1],
+            "a waits longest, and goes as a whole"
+        );
+        assert!(
+            lanes.take_stuck(3, 2, 9, |&number| number != 11).is_empty(),
+            "11 has to stay"
+        );
+        assert_eq!(lanes.count(), 2);
+        lanes.push(a, 6);
+        assert_eq!(lanes.next().await, Some((a, 6)), "the key is free again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn taking_back_leaves_what_is_being_tried_and_what_is_not_wanted() {
+        let lanes = Lanes::default();
+        let (a, b, c) = (lanes.key(Some("a")), lanes.key(Some("b")), lanes.key(Some("c")));
+        for (key, number) in [(a, 1), (a, 2), (b, 3), (b, 4), (c, 6), (c, 5)] {
+            lanes.push(key, number);
+        }
+        assert_eq!(lanes.next().await, Some((a, 1)));
+        let mut taken = lanes.take_back(|&number| number != 5);
+        taken.sort_unstable();
+        assert_eq!(taken, [2, 3, 4, 6]);
+        assert_eq!(lanes.next().await, Some((c, 5)), "it stood behind one that was taken");
+        lanes.done(a);
+        lanes.done(c);
         assert_eq!(lanes.count(), 0);
     }
 }

@@ -1,17 +1,20 @@
 //! One attempt: POST an event to the service, and say how it went.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, USER_AGENT};
-use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::body::Body;
-use crate::config::DeliveryConfig;
+use super::body::{Body, Outgoing};
+use crate::config::{DeliveryConfig, OnTimeout};
 
 const CONTENT_TYPE_STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json");
 const OUR_NAME: HeaderValue = HeaderValue::from_static(concat!("distributor/", env!("CARGO_PKG_VERSION")));
@@ -22,15 +25,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
 /// The answer's body is read so that the connection can be used again, but not without end.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
+/// Nor for ever.
+const ANSWER_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Of an error's body, this much goes to the log.
 const MAX_EXCERPT_BYTES: usize = 256;
 
 /// The service that events are delivered to.
 #[derive(Debug)]
-pub(super) struct Recipient {
+pub(crate) struct Recipient {
     client: Client<HttpConnector, Body>,
     uri: Uri,
     timeout: Duration,
+    needs_to_know_what_was_sent: bool,
 }
 
 /// Why an attempt failed.
@@ -43,8 +49,13 @@ pub enum AttemptError {
     #[error("the connection broke before the answer was complete: {0}")]
     Broken(String),
     /// No answer in time.
-    #[error("no answer within {}", humantime::format_duration(*.0))]
-    Timeout(Duration),
+    #[error("no answer within {}", humantime::format_duration(*after))]
+    Timeout {
+        /// The time.
+        after: Duration,
+        /// Whether the service had all of the request.
+        was_sent: bool,
+    },
     /// Another status than 2xx.
     #[error("answered {status}{}{excerpt}", if excerpt.is_empty() { "" } else { ": " })]
     Status {
@@ -65,11 +76,19 @@ impl AttemptError {
             _ => None,
         }
     }
+
+    /// The status that the service answered.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
 }
 
 impl Recipient {
     /// The service of the configuration. Opens no connection.
-    pub(super) fn new(config: &DeliveryConfig) -> Self {
+    pub(crate) fn new(config: &DeliveryConfig) -> Self {
         let mut connector = HttpConnector::new();
         // Requests are written whole, so that there is nothing to wait for.
         connector.set_nodelay(true);
@@ -83,6 +102,7 @@ impl Recipient {
             client,
             uri: config.recipient.clone(),
             timeout: config.timeout,
+            needs_to_know_what_was_sent: config.on_timeout == OnTimeout::Accept,
         }
     }
 
@@ -90,30 +110,35 @@ impl Recipient {
     ///
     /// # Errors
     /// Whatever is not a complete answer with a status from 200 to 299.
-    pub(super) async fn deliver(&self, body: Body, attempt: u32) -> Result<StatusCode, AttemptError> {
-        let mut request = Request::new(body);
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, CONTENT_TYPE_STRUCTURED);
-        headers.insert(USER_AGENT, OUR_NAME);
-        headers.insert(ATTEMPT, HeaderValue::from(attempt));
-        tokio::time::timeout(self.timeout, self.exchange(request))
+    pub(crate) async fn deliver(
+        &self,
+        event: &Outgoing,
+        subscription_id: Option<&str>,
+        attempt: u32,
+    ) -> Result<StatusCode, AttemptError> {
+        let is_sent = self
+            .needs_to_know_what_was_sent
+            .then(|| Arc::new(AtomicBool::new(false)));
+        let body = || event.body(subscription_id).telling(is_sent.clone());
+        tokio::time::timeout(self.timeout, self.exchange(body, attempt))
             .await
-            .unwrap_or(Err(AttemptError::Timeout(self.timeout)))
+            .unwrap_or_else(|_| {
+                Err(AttemptError::Timeout {
+                    after: self.timeout,
+                    was_sent: is_sent.is_none_or(|is_sent| is_sent.load(Ordering::Relaxed)),
+                })
+            })
     }
 
-    async fn exchange(&self, request: Request<Body>) -> Result<StatusCode, AttemptError> {
-        let answer = self.client.request(request).await.map_err(|error| {
-            let text = with_sources(&error);
-            if error.is_connect() {
-                AttemptError::Connect(text)
-            } else {
-                AttemptError::Broken(text)
-            }
-        })?;
+    async fn exchange(&self, body: impl Fn() -> Body, attempt: u32) -> Result<StatusCode, AttemptError> {
+        let mut answer = self.request(self.uri.clone(), body(), attempt).await?;
+        if let Some(uri) = self.moved_to(&answer) {
+            answer = self.request(uri, body(), attempt).await?;
+        }
         let (head, body) = answer.into_parts();
-        let start = read_start(body).await;
+        // The status is the answer: a body that does not end must not make it look as if there were none.
+        let start = tokio::time::timeout(ANSWER_BODY_TIMEOUT, read_start(body)).await;
+        let start = start.unwrap_or_default();
         if head.status.is_success() {
             // The service has said that it took the event. What happens to the rest of its answer changes nothing.
             return Ok(head.status);
@@ -127,6 +152,37 @@ impl Recipient {
                 .and_then(|value| pause_asked_for(value, SystemTime::now())),
         })
     }
+
+    async fn request(&self, uri: Uri, body: Body, attempt: u32) -> Result<Response<Incoming>, AttemptError> {
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, CONTENT_TYPE_STRUCTURED);
+        headers.insert(USER_AGENT, OUR_NAME);
+        headers.insert(ATTEMPT, HeaderValue::from(attempt));
+        self.client.request(request).await.map_err(|error| {
+            let text = with_sources(&error);
+            if error.is_connect() {
+                AttemptError::Connect(text)
+            } else {
+                AttemptError::Broken(text)
+            }
+        })
+    }
+
+    /// Where a 307 or 308 leads, if that is on the same server: those keep method and body (RFC 9110, section 15.4).
+    fn moved_to(&self, answer: &Response<Incoming>) -> Option<Uri> {
+        let is_redirect = matches!(
+            answer.status(),
+            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+        );
+        let location = answer.headers().get(LOCATION).filter(|_| is_redirect)?;
+        let base = url::Url::parse(&self.uri.to_string()).ok()?;
+        let target = base.join(location.to_str().ok()?).ok()?;
+        let same_origin = target.origin() == base.origin();
+        same_origin.then(|| target.as_str().parse().ok()).flatten()
+    }
 }
 
 /// The value of `Retry-After`: seconds or a date (RFC 9110, section 10.2.3). What is neither asks for nothing.
@@ -139,7 +195,7 @@ fn pause_asked_for(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-async fn read_start(mut body: hyper::body::Incoming) -> Bytes {
+async fn read_start(mut body: Incoming) -> Bytes {
     let mut start = Bytes::new();
     let mut read = 0;
     while let Some(Ok(frame)) = body.frame().await {

@@ -1,6 +1,6 @@
 //! Core NATS: keeps the subscriptions equal to what is wanted, and hands each message on.
 //!
-//! Run by `app`. It does not know plugins or HTTP.
+//! Run by [`super`], for the topics that no stream stores. It does not know plugins or HTTP.
 //!
 //! Two kinds of tasks: a reader for each subject takes messages off the client at once and decides whether there is
 //! room for them; one task runs them through [`Dispatcher`] in order. So a slow plugin fills our memory, which is
@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, Message, Subscriber};
-use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, unconstrained};
@@ -21,19 +20,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::dispatch::{Dispatcher, Received};
-use crate::event::{EventBuilder, Malformed};
 use crate::nats;
+use crate::receipt::Receipt;
+use crate::source::{SERVER_ENDS_NOW, structured};
 use crate::subject::Subject;
-use crate::subscription::Interest;
 use crate::telemetry::Counters;
 
 /// Events that may wait in memory. A burst of 20,000 events of 1 KB fits.
 const MAX_EVENTS: usize = 65_536;
 /// Bytes of them.
 const MAX_BYTES: usize = 24 << 20;
-/// The count after which a subscription is to end. A server takes a number of more than nine digits for "now", while the
-/// client goes on handing over what comes.
-const SERVER_ENDS_NOW: u64 = 10_000_000_000;
 /// Time that the server gets to say that it knows of a change.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Losses are logged at most this often.
@@ -43,11 +39,11 @@ const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When the client has ended, which nothing but the end of the process does.
-pub async fn run(
+pub(super) async fn run(
     client: Client,
     group: Option<String>,
-    mut interest: watch::Receiver<Arc<Interest>>,
-    dispatcher: Dispatcher,
+    mut subjects: watch::Receiver<BTreeSet<Subject>>,
+    dispatcher: Arc<Dispatcher>,
     shutdown: CancellationToken,
 ) -> Result<(), async_nats::SubscribeError> {
     let (sender, receiver) = mpsc::unbounded_channel();
@@ -61,7 +57,7 @@ pub async fn run(
     let dispatching = tokio::spawn(dispatch_all(receiver, dispatcher));
     let mut readers: BTreeMap<Subject, Reader> = BTreeMap::new();
     loop {
-        let wanted = interest.borrow_and_update().subjects();
+        let wanted = subjects.borrow_and_update().clone();
         let changes = plan(readers.keys(), &wanted);
         // New before old: where a wider subject replaces a narrower one, nothing falls into a gap.
         let mut added = Vec::with_capacity(changes.added.len());
@@ -94,7 +90,7 @@ pub async fn run(
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
-            result = interest.changed() => if result.is_err() {
+            result = subjects.changed() => if result.is_err() {
                 // Nobody will want anything else any more; go on with this.
                 shutdown.cancelled().await;
                 break;
@@ -195,33 +191,17 @@ impl Intake {
             }
             return;
         };
-        let payload = match structured(message) {
-            Ok(payload) => payload,
-            Err(error) => {
-                self.counters.malformed.increment();
-                tracing::warn!(subject = %message.subject, %error, "received something that is no event; dropped");
-                return;
-            }
-        };
         let received = Received {
             subject: message.subject.clone(),
-            payload,
-            held,
+            payload: structured(message),
+            receipt: Receipt::core(held),
         };
         // The receiver lives until the last sender is gone.
         let _ = self.sender.send(received);
     }
 }
 
-/// The event in JSON format: as it is in structured mode, put together from headers and payload in binary mode.
-fn structured(message: &Message) -> Result<Bytes, Malformed> {
-    let Some(attributes) = message.headers.as_ref().and_then(nats::binary_attributes) else {
-        return Ok(message.payload.clone());
-    };
-    EventBuilder::from_binary(&attributes, &message.payload)
-}
-
-async fn dispatch_all(mut receiver: mpsc::UnboundedReceiver<Received>, dispatcher: Dispatcher) {
+async fn dispatch_all(mut receiver: mpsc::UnboundedReceiver<Received>, dispatcher: Arc<Dispatcher>) {
     let mut matches = Vec::new();
     while let Some(received) = receiver.recv().await {
         dispatcher.dispatch(received, &mut matches).await;

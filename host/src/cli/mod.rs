@@ -1,9 +1,12 @@
 //! The commands. Without one, the sidecar runs.
 
+pub mod dead_letter;
+
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
+use self::dead_letter::DeadLetterCommand;
 use crate::config::{Config, Lookup, report, variables};
 use crate::plugins::{Compiler, Host, build_chain};
 
@@ -34,6 +37,14 @@ pub enum Command {
     ///
     /// Example: `PUBSUB_TOPIC='sh.keptn.event.*.triggered' distributor check`
     Check,
+    /// Look at events that could not be delivered, deliver them again, or delete them.
+    ///
+    /// It reads the same environment variables as the sidecar, so that it is best run in the sidecar's container:
+    /// `kubectl exec deploy/my-service -c distributor -- distributor dead-letter list`
+    ///
+    /// Exit code 0: all done; 1: something failed, or is left; 64: wrong arguments or configuration.
+    #[command(subcommand)]
+    DeadLetter(Box<DeadLetterCommand>),
     /// Print the version.
     Version,
     /// Commands around plugins.

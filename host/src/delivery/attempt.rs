@@ -1,0 +1,293 @@
+//! What a worker does with a delivery: tries its parts in order, and decides what comes next.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::gate::pause_before_probe;
+use super::part::{GivenUp, Part};
+use super::{AttemptError, Deliveries, Delivery, Key, Verdict};
+use crate::dead_letter::{Reason, Stored};
+
+/// A service may ask for a longer pause, but not for any length.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
+/// Longest pause between attempts to store a dead letter.
+const LONGEST_PAUSE_TO_STORE: Duration = Duration::from_secs(30);
+
+/// How an attempt ended, once the service was there.
+enum Reached {
+    Taken(StatusCode),
+    /// With what it means.
+    Failed(AttemptError, Verdict),
+    /// The service was not there, and the distributor is about to end.
+    Abandoned,
+}
+
+impl Deliveries {
+    /// Works on everything that can be done now. A part that has to wait holds back the next event of its key, but not
+    /// the other parts of its own.
+    pub(super) async fn work_on(&self, key: Key, mut delivery: Box<Delivery>) {
+        while let Some(number) = delivery.next_part(Instant::now()) {
+            let is_abandoned = self.work_on_part(&mut delivery, number).await;
+            if is_abandoned {
+                break;
+            }
+        }
+        match delivery.due() {
+            None => {
+                delivery.receipt.settle();
+                self.lanes.done(key);
+            }
+            Some(_) if self.is_ending.is_cancelled() && delivery.receipt.can_be_given_back() => {
+                delivery.give_back(Duration::ZERO);
+                self.lanes.done(key);
+            }
+            Some(moment) => self.lanes.wait_until(moment, key, delivery),
+        }
+    }
+
+    /// True if the event has to be given back.
+    async fn work_on_part(&self, delivery: &mut Delivery, number: usize) -> bool {
+        if delivery.parts[number].is_given_up() {
+            self.store(delivery, number).await;
+            return false;
+        }
+        let can_be_given_back = delivery.receipt.can_be_given_back();
+        let generation = delivery.generation;
+        let part = &mut delivery.parts[number];
+        if part.attempts == 0 && part.subscription.is_some() && !part.event.can_be_marked() {
+            self.counters.unmarked.increment();
+        }
+        part.attempts += 1;
+        let start = Instant::now();
+        match self.reach(part, can_be_given_back).await {
+            Reached::Taken(status) => self.delivered(part, Some(status), generation, start),
+            Reached::Failed(_, Verdict::Delivered) => self.delivered(part, None, generation, start),
+            Reached::Failed(error, verdict) => {
+                self.failed(part, &error, verdict);
+                // At once, so that nothing is forgotten between the two.
+                if part.is_given_up() {
+                    self.store(delivery, number).await;
+                }
+            }
+            Reached::Abandoned => {
+                part.attempts -= 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    fn delivered(&self, part: &mut Part, status: Option<StatusCode>, generation: u64, start: Instant) {
+        part.settle(true);
+        self.counters.delivered.increment();
+        let event = &part.event;
+        let subscription_id = part.subscription_id().unwrap_or_default();
+        let elapsed_ms = start.elapsed().as_millis();
+        if let Some(status) = status {
+            tracing::info!(
+                event_id = &*event.id(),
+                event_type = &*event.ty(),
+                subscription_id,
+                keptn_context = &*event.keptn_context(),
+                status = status.as_u16(),
+                attempt = part.attempts,
+                elapsed_ms,
+                generation,
+                "delivered"
+            );
+        } else {
+            self.counters.unconfirmed.increment();
+            tracing::info!(
+                event_id = &*event.id(),
+                event_type = &*event.ty(),
+                subscription_id,
+                keptn_context = &*event.keptn_context(),
+                attempt = part.attempts,
+                elapsed_ms,
+                generation,
+                "delivered; the service works on it, but did not answer in time"
+            );
+        }
+    }
+
+    fn failed(&self, part: &mut Part, error: &AttemptError, verdict: Verdict) {
+        let age = part.age();
+        let reason = match verdict {
+            Verdict::GiveUp(reason) => Some(reason),
+            _ if part.attempts > self.max_retries => Some(Reason::RetriesExhausted),
+            _ if age >= self.max_age => Some(Reason::Expired),
+            _ => None,
+        };
+        let attempt = part.attempts;
+        if let Some(reason) = reason {
+            part.give_up(GivenUp {
+                reason,
+                status: error.status().map(|status| status.as_u16()),
+                error: error.to_string(),
+                plugin: None,
+            });
+            return;
+        }
+        self.counters.retried.increment();
+        let wanted = error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER);
+        let pause = pause_after(attempt, self.first_pause, self.longest_pause, fastrand::f64()).max(wanted);
+        part.trouble().due = Some(Instant::now() + pause);
+        let event = &part.event;
+        tracing::warn!(
+            event_id = &*event.id(), event_type = &*event.ty(),
+            subscription_id = part.subscription_id().unwrap_or_default(), attempt, %error,
+            next_attempt_ms = pause.as_millis(), "delivery failed; trying again"
+        );
+    }
+
+    /// Stores a part that is given up as a dead letter; if that fails, it waits and is stored later.
+    async fn store(&self, delivery: &mut Delivery, number: usize) {
+        let Some(letter) = delivery.dead_letter(number) else {
+            return;
+        };
+        let part = &mut delivery.parts[number];
+        match self.dead_letters.store(&letter).await {
+            Ok(stored) => {
+                part.settle(false);
+                if letter.reason == Reason::Malformed {
+                    self.counters.malformed.increment();
+                }
+                if stored == Stored::Log {
+                    self.counters.undelivered.increment();
+                } else {
+                    self.counters.dead_lettered.increment();
+                    tracing::error!(
+                        event_id = letter.event_id,
+                        event_type = letter.event_type,
+                        subscription_id = letter.subscription_id,
+                        subject = letter.subject,
+                        attempt = letter.attempts,
+                        reason = letter.reason.as_str(),
+                        plugin = letter.plugin,
+                        error = letter.error,
+                        "not delivered; the event is in the dead letters"
+                    );
+                }
+            }
+            Err(error) => {
+                let trouble = part.trouble();
+                trouble.n_not_stored += 1;
+                let pause = pause_after(
+                    trouble.n_not_stored,
+                    Duration::from_secs(1),
+                    LONGEST_PAUSE_TO_STORE,
+                    1.0,
+                );
+                trouble.due = Some(Instant::now() + pause);
+                self.counters.dead_letter_failures.increment();
+                tracing::error!(
+                    event_id = letter.event_id, event_type = letter.event_type, reason = letter.reason.as_str(),
+                    %error, next_attempt_ms = pause.as_millis(),
+                    "cannot store a dead letter; the event is held back"
+                );
+            }
+        }
+    }
+
+    /// One attempt that the service answers, or fails to: as long as it is not ready, the delivery waits here, at the
+    /// gate, and the others wait behind it.
+    async fn reach(&self, part: &mut Part, can_be_given_back: bool) -> Reached {
+        let ending = self.is_ending.clone();
+        let ends = async move {
+            if can_be_given_back {
+                ending.cancelled().await;
+            } else {
+                std::future::pending().await
+            }
+        };
+        tokio::pin!(ends);
+        let mut probe = None;
+        if self.gate.is_closed() {
+            probe = tokio::select! {
+                probe = self.gate.turn() => probe,
+                () = &mut ends => return Reached::Abandoned,
+            };
+        }
+        let mut failed_probes = 0;
+        loop {
+            let (start, start_time) = (Instant::now(), SystemTime::now());
+            let result = self
+                .recipient
+                .deliver(&part.event, part.subscription_id(), part.attempts)
+                .await;
+            let was_ready = self.was_ready.load(Ordering::Relaxed);
+            let failure = result.map_err(|error| {
+                let is_answered = || self.answers.contains(&part.event.id());
+                let verdict = self.policy.judge(&error, was_ready, is_answered);
+                (error, verdict)
+            });
+            let error = match failure {
+                Err((error, Verdict::NotReady)) => error,
+                reached => {
+                    if self.gate.open() {
+                        tracing::info!("the service is ready; deliveries go on");
+                    }
+                    return match reached {
+                        Ok(status) => {
+                            if !was_ready {
+                                self.was_ready.store(true, Ordering::Relaxed);
+                            }
+                            Reached::Taken(status)
+                        }
+                        Err((error, verdict)) => {
+                            part.reached(start, start_time);
+                            Reached::Failed(error, verdict)
+                        }
+                    };
+                }
+            };
+            if self.gate.close() {
+                tracing::warn!(%error, "the service is not ready; deliveries wait");
+            }
+            let pause = pause_before_probe(failed_probes, fastrand::f64());
+            let go_on = async {
+                if probe.is_none() {
+                    probe = self.gate.turn().await;
+                }
+                if probe.is_some() {
+                    tokio::time::sleep(pause).await;
+                    failed_probes += 1;
+                }
+            };
+            tokio::select! {
+                () = go_on => {}
+                () = &mut ends => return Reached::Abandoned,
+            }
+        }
+    }
+}
+
+/// Exponential with full jitter: somewhere between nothing and twice the pause before, so that many events that failed
+/// together do not come back together.
+fn pause_after(attempt: u32, first: Duration, longest: Duration, random: f64) -> Duration {
+    let doublings = attempt.saturating_sub(1).min(20);
+    first.saturating_mul(1 << doublings).min(longest).mul_f64(random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_limit_and_are_random_below_that() {
+        let check = |attempt: u32, random: f64, expected_ms: u128| {
+            let pause = pause_after(attempt, Duration::from_millis(500), Duration::from_mins(1), random);
+            assert_eq!(pause.as_millis(), expected_ms, "attempt {attempt}");
+        };
+        check(1, 1.0, 500);
+        check(2, 1.0, 1000);
+        check(5, 1.0, 8000);
+        check(8, 1.0, 60_000);
+        check(1000, 1.0, 60_000);
+        check(8, 0.0, 0);
+        check(8, 0.5, 30_000);
+    }
+}

@@ -1,0 +1,314 @@
+//! One event in memory, and how far each of its parts is.
+//!
+//! A part is what one subscription gets of one event that the chain let through: most events have one.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::body::Outgoing;
+use crate::dead_letter::{DeadLetter, Reason};
+use crate::dedupe::Seen;
+use crate::event::Event;
+use crate::receipt::{PartProgress, Receipt};
+use crate::subscription::Subscription;
+
+/// One received event on its way to the service.
+#[derive(Debug)]
+pub struct Delivery {
+    pub(super) receipt: Receipt,
+    pub(super) parts: SmallVec<[Part; 1]>,
+    /// Of the chain that it passed.
+    pub(super) generation: u64,
+    /// The subject it was received on, where that is not the event's type.
+    subject: Option<Box<str>>,
+}
+
+/// What one subscription gets.
+#[derive(Debug)]
+pub struct Part {
+    pub(super) event: Outgoing,
+    /// Only for what plugins put in the event's place.
+    made: Option<Box<Made>>,
+    pub(super) subscription: Option<Arc<Subscription>>,
+    pub(super) attempts: u32,
+    pub(super) is_settled: bool,
+    /// Only for what did not go well at once.
+    pub(super) trouble: Option<Box<Trouble>>,
+    /// Only for what may come again on another way.
+    seen: Option<Box<Seen>>,
+}
+
+/// Where an event comes from that plugins made.
+#[derive(Debug)]
+struct Made {
+    /// The event that it was made of, if it is the only one.
+    original: Option<Bytes>,
+    /// Its number among those that were made of one.
+    emission: u32,
+}
+
+/// What is known of a part that was not delivered at once.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    /// The first attempt that reached the service.
+    pub(super) first_attempt: Option<(Instant, SystemTime)>,
+    last_attempt: Option<SystemTime>,
+    /// When to go on.
+    pub(super) due: Option<Instant>,
+    /// Why it is given up.
+    pub(super) given_up: Option<GivenUp>,
+    /// How often it could not be stored as a dead letter.
+    pub(super) n_not_stored: u32,
+}
+
+/// Why a part ends as a dead letter.
+#[derive(Debug)]
+pub(super) struct GivenUp {
+    pub(super) reason: Reason,
+    pub(super) status: Option<u16>,
+    pub(super) error: String,
+    pub(super) plugin: Option<String>,
+}
+
+impl Part {
+    /// What a subscription gets of an event that passed the chain as it came.
+    pub fn unchanged(event: &Event, subscription: Option<Arc<Subscription>>) -> Self {
+        Self {
+            event: Outgoing::new(event),
+            made: None,
+            subscription,
+            attempts: 0,
+            is_settled: false,
+            trouble: None,
+            seen: None,
+        }
+    }
+
+    /// One of the events that the chain made of `original`. Of an only one the original is kept: in the dead letters that
+    /// is what can be corrected.
+    pub fn made_by_plugin(
+        event: &Event,
+        emission: u32,
+        original: Option<&Event>,
+        subscription: Option<Arc<Subscription>>,
+    ) -> Self {
+        let made = Made {
+            original: original.map(|original| original.bytes().clone()),
+            emission,
+        };
+        Self {
+            made: Some(Box::new(made)),
+            ..Self::unchanged(event, subscription)
+        }
+    }
+
+    /// An event that a plugin failed on.
+    pub fn failed(event: &Event, subscription: Option<Arc<Subscription>>, plugin: &str, error: String) -> Self {
+        Self::unchanged(event, subscription).given_up(GivenUp {
+            reason: Reason::Plugin,
+            status: None,
+            error,
+            plugin: Some(plugin.to_owned()),
+        })
+    }
+
+    /// Something that is no event.
+    pub fn malformed(payload: Bytes, error: String) -> Self {
+        let part = Self {
+            event: Outgoing::opaque(payload),
+            made: None,
+            subscription: None,
+            attempts: 0,
+            is_settled: false,
+            trouble: None,
+            seen: None,
+        };
+        part.given_up(GivenUp {
+            reason: Reason::Malformed,
+            status: None,
+            error,
+            plugin: None,
+        })
+    }
+
+    /// Suppresses copies of the event until this part is delivered, and for a while after that.
+    pub fn remember(&mut self, seen: Option<Seen>) {
+        self.seen = seen.map(Box::new);
+    }
+
+    /// Nothing more is to be done: it is delivered, or stored as a dead letter.
+    pub(super) fn settle(&mut self, is_delivered: bool) {
+        self.is_settled = true;
+        if let Some(seen) = self.seen.take().filter(|_| is_delivered) {
+            seen.delivered();
+        }
+    }
+
+    fn given_up(mut self, given_up: GivenUp) -> Self {
+        self.give_up(given_up);
+        self
+    }
+
+    pub(super) fn give_up(&mut self, given_up: GivenUp) {
+        self.trouble().given_up = Some(given_up);
+    }
+
+    /// Whether it is to go to the dead letters.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| trouble.given_up.is_some())
+    }
+
+    /// Time since the first attempt that reached the service.
+    pub(super) fn age(&self) -> Duration {
+        let first = self.trouble.as_ref().and_then(|trouble| trouble.first_attempt);
+        first.map_or(Duration::ZERO, |(moment, _)| moment.elapsed())
+    }
+
+    pub(super) fn trouble(&mut self) -> &mut Trouble {
+        self.trouble.get_or_insert_default()
+    }
+
+    pub(super) fn subscription_id(&self) -> Option<&str> {
+        self.subscription.as_ref().map(|subscription| subscription.id.as_str())
+    }
+
+    /// Notes that the service was reached with an attempt that began at these moments.
+    pub(super) fn reached(&mut self, start: Instant, start_time: SystemTime) {
+        let trouble = self.trouble();
+        trouble.first_attempt.get_or_insert((start, start_time));
+        trouble.last_attempt = Some(start_time);
+    }
+
+    /// The same for the same subscription and emission, whenever the event comes.
+    fn number(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        if let Some(subscription) = &self.subscription {
+            subscription.id.hash(&mut hasher);
+            subscription.event.as_str().hash(&mut hasher);
+        }
+        self.emission().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn emission(&self) -> u32 {
+        self.made.as_ref().map_or(0, |made| made.emission)
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.trouble.as_ref().and_then(|trouble| trouble.due)
+    }
+
+    fn is_untouched(&self) -> bool {
+        self.attempts == 0 && !self.is_settled && self.trouble.is_none()
+    }
+}
+
+impl Delivery {
+    /// A delivery of what the chain of this generation let through, going on where the event was given back.
+    pub fn new(
+        receipt: Receipt,
+        parts: SmallVec<[Part; 1]>,
+        generation: u64,
+        subject: &str,
+        progress: &[PartProgress],
+    ) -> Self {
+        let is_type = |part: &Part| part.event.ty() == subject;
+        let mut delivery = Self {
+            receipt,
+            subject: (!parts.iter().all(is_type)).then(|| subject.into()),
+            parts,
+            generation,
+        };
+        if !progress.is_empty() {
+            delivery.go_on(progress);
+        }
+        delivery
+    }
+
+    fn go_on(&mut self, progress: &[PartProgress]) {
+        for part in &mut self.parts {
+            let number = part.number();
+            let Some(known) = progress.iter().find(|known| known.part == number) else {
+                continue;
+            };
+            part.attempts = known.attempts;
+            part.is_settled = known.is_settled;
+            if known.first_attempt.is_some() {
+                part.trouble().first_attempt = known.first_attempt;
+            }
+        }
+    }
+
+    /// The first part that can be worked on now.
+    pub(super) fn next_part(&self, now: Instant) -> Option<usize> {
+        self.parts
+            .iter()
+            .position(|part| !part.is_settled && part.due().is_none_or(|due| due <= now))
+    }
+
+    /// When the next part can be worked on; none: everything is settled.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let unsettled = self.parts.iter().filter(|part| !part.is_settled);
+        unsettled.map(|part| part.due().unwrap_or_else(Instant::now)).min()
+    }
+
+    /// Gives the event back to where it came from, to come again when it is due, or after `pause` if nothing was tried.
+    pub(super) fn give_back(self, pause: Duration) {
+        let is_untouched = self.parts.iter().all(Part::is_untouched);
+        if is_untouched {
+            self.receipt.give_back(pause, Vec::new());
+            return;
+        }
+        let now = Instant::now();
+        let pause = self
+            .due()
+            .map_or(Duration::ZERO, |due| due.saturating_duration_since(now));
+        let progress = self.parts.iter().map(|part| PartProgress {
+            part: part.number(),
+            is_settled: part.is_settled,
+            attempts: part.attempts,
+            first_attempt: part.trouble.as_ref().and_then(|trouble| trouble.first_attempt),
+        });
+        let progress = progress.collect();
+        self.receipt.give_back(pause, progress);
+    }
+
+    /// What is to be stored of a part that is given up.
+    pub(super) fn dead_letter(&self, number: usize) -> Option<DeadLetter> {
+        let part = &self.parts[number];
+        let trouble = part.trouble.as_ref()?;
+        let given_up = trouble.given_up.as_ref()?;
+        let original = part.made.as_ref().and_then(|made| made.original.as_ref());
+        let position = self.receipt.stream_position();
+        let subscription_id = part.subscription_id();
+        let event_type = part.event.ty().into_owned();
+        Some(DeadLetter {
+            payload: original.unwrap_or(part.event.bytes()).clone(),
+            is_child: part.made.is_some() && original.is_none(),
+            event_id: part.event.id().into_owned(),
+            keptn_context: part.event.keptn_context().into_owned(),
+            reason: given_up.reason,
+            status: given_up.status,
+            error: given_up.error.clone(),
+            attempts: part.attempts,
+            first_attempt: trouble.first_attempt.map(|(_, time)| time),
+            last_attempt: trouble.last_attempt,
+            stream: position.map(|(stream, _)| stream.to_owned()),
+            sequence: position.map(|(_, sequence)| sequence),
+            subject: self.subject.as_deref().unwrap_or(&event_type).to_owned(),
+            event_type,
+            subscription_id: subscription_id.map(str::to_owned),
+            plugin: given_up.plugin.clone(),
+            generation: self.generation,
+            emission: part.emission(),
+            message_id: self
+                .receipt
+                .message_id(subscription_id.unwrap_or_default(), part.emission()),
+        })
+    }
+}

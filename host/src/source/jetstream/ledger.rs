@@ -1,0 +1,459 @@
+//! What this instance owes a stream: every event that it received and has not settled.
+//!
+//! Entries are made by the reader of the stream, and closed through [`crate::receipt::Receipt`] from wherever the event
+//! ended. What has to be told to the server goes out as [`Command`]s; the ledger itself knows no connection, so that a
+//! test can play the server.
+//!
+//! Order of a key: as soon as one event of a key is given back, the later ones of that key go back as well, until the
+//! lowest has come again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_nats::Subject;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::Instant;
+
+use super::settled::Settled;
+use crate::delivery::Key;
+use crate::receipt::PartProgress;
+use crate::telemetry::Counters;
+
+/// Events of one key that are asked for ahead of the one that is being delivered.
+const AHEAD_OF_KEY: usize = 16;
+/// An event that should have come again by then went to another replica.
+const OVERDUE: Duration = Duration::from_secs(2);
+/// What another replica settled is forgotten after this, even if its key never comes again.
+const FORGET_AFTER: Duration = Duration::from_mins(5);
+
+/// What the server has to be told about an event. The subject is the one that the server gave with the event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// It is settled.
+    Acknowledge(Subject),
+    /// It is still being worked on.
+    Progress(Subject),
+    /// It is to come again after this pause.
+    GiveBack(Subject, Duration),
+}
+
+/// What the reader has to do with an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// Process it.
+    New,
+    /// Nothing: this instance holds it already, and the server has been told so.
+    Held,
+    /// Nothing: this instance settled it, and the server has been told so again.
+    Settled,
+}
+
+/// Every unsettled event of one durable consumer, by its sequence in the stream.
+#[derive(Debug)]
+pub struct Ledger {
+    stream: String,
+    durable: String,
+    /// Pause after which the tail of a key that is held up comes again by itself.
+    tail_pause: Duration,
+    commands: UnboundedSender<Command>,
+    counters: Arc<Counters>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: HashMap<u64, Held>,
+    returned: HashMap<u64, Returned>,
+    /// The sequences of `returned` that have a key.
+    returned_of_key: HashMap<Key, BTreeSet<u64>>,
+    settled: Settled,
+    highest: u64,
+}
+
+/// An event in memory.
+#[derive(Debug)]
+struct Held {
+    reply: Subject,
+    /// None until it is known.
+    key: Option<Key>,
+    /// When the server last heard of it.
+    told: Instant,
+}
+
+/// An event that went back to the stream: numbers only.
+#[derive(Debug)]
+struct Returned {
+    reply: Subject,
+    key: Option<Key>,
+    /// When it should come again.
+    due: Instant,
+    progress: Vec<PartProgress>,
+}
+
+impl Ledger {
+    /// An empty one.
+    pub fn new(
+        stream: String,
+        durable: String,
+        tail_pause: Duration,
+        commands: UnboundedSender<Command>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            stream,
+            durable,
+            tail_pause,
+            commands,
+            counters,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Begins with a stream in which the consumer has handed out everything up to `delivered`. What is owed to an earlier
+    /// stream of the same name is forgotten, because it is gone.
+    pub fn restart(&self, delivered: u64) {
+        *self.state() = State {
+            highest: delivered,
+            ..State::default()
+        };
+    }
+
+    /// Name of the stream.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// Name of the consumer.
+    pub fn durable(&self) -> &str {
+        &self.durable
+    }
+
+    /// The server has given us an event; `reply` is where it wants to hear of it.
+    pub fn receive(&self, sequence: u64, reply: Subject) -> Arrival {
+        let mut state = self.state();
+        state.highest = state.highest.max(sequence);
+        if state.settled.contains(sequence) {
+            self.send(Command::Acknowledge(reply));
+            return Arrival::Settled;
+        }
+        if let Some(held) = state.held.get_mut(&sequence) {
+            held.reply = reply.clone();
+            held.told = Instant::now();
+            self.send(Command::Progress(reply));
+            return Arrival::Held;
+        }
+        let held = Held {
+            reply,
+            key: None,
+            told: Instant::now(),
+        };
+        state.held.insert(sequence, held);
+        Arrival::New
+    }
+
+    /// Whether it is the turn of a received event among those of its key, with what is known from the last time.
+    /// Otherwise it is given back.
+    pub(crate) fn admit(&self, sequence: u64, key: Key) -> Option<Vec<PartProgress>> {
+        let mut state = self.state();
+        let now = Instant::now();
+        let is_turn = state.is_turn(sequence, key, now);
+        let known = state.take_returned(sequence).map(|returned| returned.progress);
+        if let Some(held) = state.held.get_mut(&sequence) {
+            held.key = Some(key);
+        }
+        if is_turn {
+            return Some(known.unwrap_or_default());
+        }
+        self.return_now(&mut state, sequence, self.tail_pause, known.unwrap_or_default());
+        None
+    }
+
+    /// An event is done with.
+    pub(crate) fn settle(&self, sequence: u64) {
+        let mut state = self.state();
+        state.settled.insert(sequence);
+        state.take_returned(sequence);
+        let Some(held) = state.held.remove(&sequence) else {
+            return;
+        };
+        self.send(Command::Acknowledge(held.reply));
+        if let Some(key) = held.key.filter(|key| state.returned_of_key.contains_key(key)) {
+            self.ask_for(&mut state, key);
+        }
+    }
+
+    /// An event that this instance does not want to hold any longer. A pause of 0 is for an event that somebody else may
+    /// start at once.
+    pub(crate) fn give_back(&self, sequence: u64, pause: Duration, progress: Vec<PartProgress>) {
+        self.return_now(&mut self.state(), sequence, pause, progress);
+    }
+
+    /// The pause for events that wait for an earlier one of their key.
+    pub fn tail_pause(&self) -> Duration {
+        self.tail_pause
+    }
+
+    /// Tells the server that everything in memory that it has not heard of for `interval` is being worked on.
+    pub fn report_progress(&self, interval: Duration) {
+        let mut state = self.state();
+        let now = Instant::now();
+        for held in state.held.values_mut().filter(|held| now - held.told >= interval) {
+            held.told = now;
+            self.send(Command::Progress(held.reply.clone()));
+        }
+        let elsewhere: Vec<_> = state
+            .returned
+            .iter()
+            .filter(|(_, returned)| now > returned.due + FORGET_AFTER)
+            .map(|(&sequence, _)| sequence)
+            .collect();
+        for sequence in elsewhere {
+            state.take_returned(sequence);
+        }
+    }
+
+    /// Where a new consumer has to start so that nothing is missed.
+    pub fn lowest_unsettled(&self) -> u64 {
+        let state = self.state();
+        let unsettled = state.held.keys().chain(state.returned.keys()).min();
+        unsettled.copied().unwrap_or(state.highest + 1)
+    }
+
+    /// Events in memory, and events that went back and have not come again.
+    pub fn unsettled(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.held.len(), state.returned.len())
+    }
+
+    fn return_now(&self, state: &mut State, sequence: u64, pause: Duration, progress: Vec<PartProgress>) {
+        let Some(held) = state.held.remove(&sequence) else {
+            return;
+        };
+        if let Some(key) = held.key {
+            state.returned_of_key.entry(key).or_default().insert(sequence);
+        }
+        let returned = Returned {
+            // A copy: the server's own text keeps a whole read buffer in memory.
+            reply: Subject::from(held.reply.to_string()),
+            key: held.key,
+            due: Instant::now() + pause,
+            progress,
+        };
+        self.counters.given_back.increment();
+        self.send(Command::GiveBack(returned.reply.clone(), pause));
+        state.returned.insert(sequence, returned);
+    }
+
+    /// Asks for the next events of a key that were given back, so that they do not wait until their pause is over.
+    fn ask_for(&self, state: &mut State, key: Key) {
+        let n_held = state.held.values().filter(|held| held.key == Some(key)).count();
+        let n_wanted = AHEAD_OF_KEY.saturating_sub(n_held);
+        let Some(sequences) = state.returned_of_key.get(&key) else {
+            return;
+        };
+        let now = Instant::now();
+        for sequence in sequences.iter().take(n_wanted) {
+            let Some(returned) = state.returned.get_mut(sequence) else {
+                continue;
+            };
+            let waits_for_its_own_sake = !returned.progress.is_empty() && returned.due > now;
+            if waits_for_its_own_sake {
+                // What comes before it was refused anyway.
+                return;
+            }
+            if returned.due > now {
+                returned.due = now;
+                self.send(Command::GiveBack(returned.reply.clone(), Duration::ZERO));
+            }
+        }
+    }
+
+    fn send(&self, command: Command) {
+        // Without a receiver the connection is gone for good, and the server will notice by itself.
+        let _ = self.commands.send(command);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether no earlier event of the key is with the stream. What should have come long ago counts no more: another
+    /// replica has it.
+    fn is_turn(&mut self, sequence: u64, key: Key, now: Instant) -> bool {
+        loop {
+            let Some(&lowest) = self.returned_of_key.get(&key).and_then(BTreeSet::first) else {
+                return true;
+            };
+            if lowest >= sequence {
+                return true;
+            }
+            if self
+                .returned
+                .get(&lowest)
+                .is_some_and(|returned| now < returned.due + OVERDUE)
+            {
+                return false;
+            }
+            self.take_returned(lowest);
+        }
+    }
+
+    fn take_returned(&mut self, sequence: u64) -> Option<Returned> {
+        let returned = self.returned.remove(&sequence)?;
+        if let Some(key) = returned.key
+            && let Some(sequences) = self.returned_of_key.get_mut(&key)
+        {
+            sequences.remove(&sequence);
+            if sequences.is_empty() {
+                self.returned_of_key.remove(&key);
+            }
+        }
+        Some(returned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::delivery::Key;
+
+    const TAIL_PAUSE: Duration = Duration::from_secs(30);
+
+    fn ledger() -> (Ledger, mpsc::UnboundedReceiver<Command>) {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let ledger = Ledger::new("keptn".to_owned(), "d".to_owned(), TAIL_PAUSE, commands, Arc::default());
+        (ledger, receiver)
+    }
+
+    fn reply(text: &str) -> Subject {
+        Subject::from(text.to_owned())
+    }
+
+    fn sent(receiver: &mut mpsc::UnboundedReceiver<Command>) -> Vec<Command> {
+        std::iter::from_fn(|| receiver.try_recv().ok()).collect()
+    }
+
+    /// Receives events 1 to `n` of one key and admits them.
+    fn admitted(ledger: &Ledger, n: u64, key: Key) {
+        for sequence in 1..=n {
+            assert_eq!(ledger.receive(sequence, reply(&format!("r{sequence}"))), Arrival::New);
+            assert_eq!(ledger.admit(sequence, key), Some(Vec::new()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_settled_event_is_acknowledged_and_never_processed_again() {
+        let (ledger, mut commands) = ledger();
+        admitted(&ledger, 1, Key::of(1));
+        assert_eq!(
+            ledger.receive(1, reply("second")),
+            Arrival::Held,
+            "it is being worked on"
+        );
+        ledger.settle(1);
+        assert_eq!(ledger.receive(1, reply("third")), Arrival::Settled);
+        assert_eq!(
+            sent(&mut commands),
+            [
+                Command::Progress(reply("second")),
+                Command::Acknowledge(reply("second")),
+                Command::Acknowledge(reply("third")),
+            ]
+        );
+        assert_eq!(ledger.lowest_unsettled(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn later_events_of_a_key_follow_the_first_one_that_went_back() {
+        let (ledger, mut commands) = ledger();
+        let key = Key::of(1);
+        admitted(&ledger, 2, key);
+        ledger.give_back(2, TAIL_PAUSE, Vec::new());
+        ledger.receive(3, reply("r3"));
+        assert_eq!(ledger.admit(3, key), None, "2 has not come again");
+        ledger.receive(4, reply("r4"));
+        assert_eq!(ledger.admit(4, Key::of(2)), Some(Vec::new()), "another key");
+        assert_eq!(ledger.lowest_unsettled(), 1);
+        sent(&mut commands);
+        ledger.settle(1);
+        assert_eq!(
+            sent(&mut commands),
+            [
+                Command::Acknowledge(reply("r1")),
+                Command::GiveBack(reply("r2"), Duration::ZERO),
+                Command::GiveBack(reply("r3"), Duration::ZERO),
+            ],
+            "the key goes on: what waits is asked for"
+        );
+        ledger.receive(3, reply("r3b"));
+        assert_eq!(ledger.admit(3, key), None, "came before 2");
+        ledger.receive(2, reply("r2b"));
+        assert_eq!(ledger.admit(2, key), Some(Vec::new()));
+        ledger.receive(3, reply("r3c"));
+        assert_eq!(ledger.admit(3, key), Some(Vec::new()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_another_replica_took_holds_nothing_up() {
+        let (ledger, _commands) = ledger();
+        let key = Key::of(1);
+        admitted(&ledger, 1, key);
+        ledger.give_back(1, Duration::from_secs(10), Vec::new());
+        ledger.receive(2, reply("r2"));
+        assert_eq!(ledger.admit(2, key), None);
+        tokio::time::advance(Duration::from_secs(13)).await;
+        ledger.receive(2, reply("r2b"));
+        assert_eq!(
+            ledger.admit(2, key),
+            Some(Vec::new()),
+            "1 was due 3 s ago and has not come"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_goes_on_where_it_was_given_back() {
+        let (ledger, mut commands) = ledger();
+        let key = Key::of(1);
+        admitted(&ledger, 2, key);
+        let progress = vec![PartProgress {
+            part: 7,
+            is_settled: false,
+            attempts: 3,
+            first_attempt: None,
+        }];
+        ledger.give_back(2, TAIL_PAUSE, Vec::new());
+        ledger.give_back(1, Duration::from_secs(8), progress.clone());
+        assert_eq!(ledger.unsettled(), (0, 2));
+        assert_eq!(
+            sent(&mut commands),
+            [
+                Command::GiveBack(reply("r2"), TAIL_PAUSE),
+                Command::GiveBack(reply("r1"), Duration::from_secs(8)),
+            ]
+        );
+        ledger.receive(1, reply("r1b"));
+        assert_eq!(ledger.admit(1, key), Some(progress));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_server_hears_of_everything_in_memory_in_time() {
+        let (ledger, mut commands) = ledger();
+        let interval = Duration::from_secs(10);
+        admitted(&ledger, 1, Key::of(1));
+        tokio::time::advance(Duration::from_secs(6)).await;
+        ledger.receive(2, reply("r2"));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        ledger.report_progress(interval);
+        assert_eq!(sent(&mut commands), [Command::Progress(reply("r1"))]);
+        ledger.report_progress(interval);
+        assert_eq!(sent(&mut commands), []);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        ledger.report_progress(interval);
+        assert_eq!(sent(&mut commands), [Command::Progress(reply("r2"))]);
+    }
+}

@@ -1,0 +1,382 @@
+//! Pulls events from one durable consumer: no more than there is room for, and none while the service is not ready.
+//!
+//! Asks for messages itself instead of through the client's own stream of messages, which reads ahead without regard to
+//! bytes or to what is being delivered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{HeaderMap, Message, Subscriber};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::watch;
+use tokio::task::unconstrained;
+use tokio::time::Instant;
+
+use super::Settings;
+use super::consumer::{Consumer, ConsumerError, Definition, Filter, Stream};
+use super::ledger::{Arrival, Ledger};
+use crate::budget::Budget;
+use crate::dispatch::Received;
+use crate::nats;
+use crate::receipt::Receipt;
+use crate::source::{SERVER_ENDS_NOW, structured};
+use crate::subscription::Match;
+
+/// How long the server keeps a request for messages.
+const PULL_EXPIRES: Duration = Duration::from_secs(30);
+/// How often it shows that it still does.
+const PULL_HEARTBEAT: Duration = Duration::from_secs(5);
+/// Without a sign of life for this long, the request is taken for lost.
+const PULL_STUCK: Duration = Duration::from_secs(12);
+/// While memory is full, it is looked at this often whether something in it is stuck.
+const STUCK_INTERVAL: Duration = Duration::from_millis(100);
+/// Pauses between attempts to get a consumer.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Time that the server gets to stop sending.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The task that reads one stream.
+pub(super) struct Reader {
+    settings: Settings,
+    ledger: Arc<Ledger>,
+    filter: watch::Receiver<Filter>,
+    /// What the consumer gives.
+    keeps: watch::Sender<Option<Filter>>,
+    budget: Arc<Budget>,
+    /// Events that are asked for at least, so that not every settled event causes a request.
+    step: usize,
+    stream: Option<Stream>,
+    /// Messages that the server was asked for and has not sent.
+    n_requested: usize,
+    /// When the server last said anything.
+    last_sign: Instant,
+    is_full: bool,
+    matches: Vec<Match>,
+}
+
+/// Why pulling was interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interruption {
+    Shutdown,
+    /// There may be no consumer any more, or another one is wanted.
+    LookAgain,
+}
+
+impl Reader {
+    pub(super) fn new(
+        settings: Settings,
+        ledger: Arc<Ledger>,
+        filter: watch::Receiver<Filter>,
+        keeps: watch::Sender<Option<Filter>>,
+    ) -> Self {
+        let (max_events, max_bytes) = (settings.config.max_events, settings.config.max_bytes);
+        let max_events = if settings.is_strict { 1 } else { max_events };
+        Self {
+            settings,
+            ledger,
+            filter,
+            keeps,
+            budget: Budget::new(max_events, max_bytes),
+            step: (max_events / 4).max(1),
+            stream: None,
+            n_requested: 0,
+            last_sign: Instant::now(),
+            is_full: false,
+            matches: Vec::new(),
+        }
+    }
+
+    /// Reads until the shutdown, or until there is no stream.
+    pub(super) async fn run(mut self) {
+        let inbox = self.settings.client.new_inbox();
+        let Ok(mut subscriber) = self.settings.client.subscribe(inbox.clone()).await else {
+            return;
+        };
+        while self.get_consumer().await {
+            if self.pull(&mut subscriber, &inbox).await == Interruption::Shutdown {
+                break;
+            }
+        }
+        self.stop(subscriber).await;
+    }
+
+    /// Tries until there is a consumer for what is wanted. False if there never will be.
+    async fn get_consumer(&mut self) -> bool {
+        let shutdown = self.settings.shutdown.clone();
+        let mut pause = FIRST_PAUSE;
+        let mut last_error = String::new();
+        loop {
+            self.settings.connections.mark_unchanged();
+            let filter = self.filter.borrow_and_update().clone();
+            // Without a subject the consumer would give everything: the first filter has not come yet.
+            let is_known = !filter.subjects.is_empty();
+            if is_known && nats::is_connected(&self.settings.client) {
+                match self.try_consumer(&filter).await {
+                    Ok(()) => {
+                        self.keeps.send_replace(Some(filter));
+                        return true;
+                    }
+                    Err(ConsumerError::NoStream) => {
+                        tracing::warn!(stream = self.ledger.stream(), "the stream is gone");
+                        return false;
+                    }
+                    Err(error) if error.to_string() == last_error => {}
+                    Err(error) => {
+                        last_error = error.to_string();
+                        let (stream, durable) = (self.ledger.stream(), self.ledger.durable());
+                        tracing::warn!(stream, durable, %error, "cannot get the durable consumer; trying again");
+                    }
+                }
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return false,
+                _ = self.settings.connections.changed() => pause = FIRST_PAUSE,
+                _ = self.filter.changed() => pause = FIRST_PAUSE,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
+        }
+    }
+
+    async fn try_consumer(&mut self, filter: &Filter) -> Result<(), ConsumerError> {
+        let definition = Definition {
+            client: &self.settings.client,
+            stream: self.ledger.stream(),
+            config: &self.settings.config,
+            is_strict: self.settings.is_strict,
+        };
+        let stream = definition.stream().await?;
+        let known = self.stream.as_ref().map(|known| known.created == stream.created);
+        let start = match known {
+            // Never seen: what came before is not for us.
+            None => None,
+            Some(true) => Some(self.ledger.lowest_unsettled()),
+            // Another stream of the same name: everything in it came after the one that we read.
+            Some(false) => Some(1),
+        };
+        let Consumer { delivered, is_new } = definition.ensure(&stream, filter, start).await?;
+        if known != Some(true) {
+            self.ledger.restart(delivered);
+        }
+        if is_new || known.is_none() {
+            let (stream, durable) = (self.ledger.stream(), self.ledger.durable());
+            let subjects: Vec<_> = filter.subjects.iter().map(ToString::to_string).collect();
+            let subjects = subjects.join(", ");
+            if is_new {
+                tracing::info!(stream, durable, subjects, start, "created the durable consumer");
+            } else {
+                tracing::info!(stream, durable, subjects, "goes on with the durable consumer");
+            }
+        }
+        self.stream = Some(stream);
+        self.n_requested = 0;
+        self.last_sign = Instant::now();
+        Ok(())
+    }
+
+    /// Asks for messages and takes them, until something else has to be done first.
+    async fn pull(&mut self, subscriber: &mut Subscriber, inbox: &str) -> Interruption {
+        let shutdown = self.settings.shutdown.clone();
+        let deliveries = Arc::clone(&self.settings.dispatcher.deliveries);
+        let budget = Arc::clone(&self.budget);
+        loop {
+            // Unconstrained: only an empty queue may look empty.
+            while let Some(Some(message)) = unconstrained(subscriber.next()).now_or_never() {
+                if let Some(interruption) = self.take(message).await {
+                    return interruption;
+                }
+            }
+            let is_accepting = deliveries.is_accepting();
+            if is_accepting && self.request(inbox).await.is_err() {
+                return Interruption::LookAgain;
+            }
+            // More is asked for as soon as there is room for another step, unless all there can be is on its way.
+            let wanted = self.n_requested + self.step;
+            let waits_for_room = is_accepting && wanted <= budget.max_events();
+            let patience = self.patience();
+            tokio::select! {
+                message = subscriber.next() => match message {
+                    Some(message) => if let Some(interruption) = self.take(message).await {
+                        return interruption;
+                    },
+                    // Only the end of the client ends its subscriptions.
+                    None => return Interruption::Shutdown,
+                },
+                () = budget.until_room_for(wanted, 1), if waits_for_room => {}
+                () = deliveries.until_accepting(), if !is_accepting => {}
+                () = shutdown.cancelled() => return Interruption::Shutdown,
+                _ = self.filter.changed() => return Interruption::LookAgain,
+                _ = self.settings.connections.changed() => return Interruption::LookAgain,
+                () = tokio::time::sleep(patience) => if self.is_stuck() {
+                    return Interruption::LookAgain;
+                },
+            }
+        }
+    }
+
+    /// Asks for as many messages as there is room for, if that is worth it.
+    async fn request(&mut self, inbox: &str) -> Result<(), async_nats::client::PublishError> {
+        let (room, room_bytes) = self.budget.room();
+        let n = room.saturating_sub(self.n_requested);
+        self.is_full = self.n_requested == 0 && (n < self.step || room_bytes == 0);
+        if n < self.step || room_bytes == 0 {
+            return Ok(());
+        }
+        let question = serde_json::json!({
+            "batch": n,
+            "max_bytes": room_bytes,
+            "expires": u64::try_from(PULL_EXPIRES.as_nanos()).unwrap_or(u64::MAX),
+            "idle_heartbeat": u64::try_from(PULL_HEARTBEAT.as_nanos()).unwrap_or(u64::MAX),
+        });
+        let subject = format!(
+            "$JS.API.CONSUMER.MSG.NEXT.{}.{}",
+            self.ledger.stream(),
+            self.ledger.durable()
+        );
+        if self.n_requested == 0 {
+            self.last_sign = Instant::now();
+        }
+        self.n_requested += n;
+        let client = &self.settings.client;
+        client
+            .publish_with_reply(subject, inbox.to_owned(), Bytes::from(question.to_string()))
+            .await
+    }
+
+    /// How long nothing may happen before it has to be looked into.
+    fn patience(&self) -> Duration {
+        if self.is_full { STUCK_INTERVAL } else { PULL_HEARTBEAT }
+    }
+
+    /// Looks into it. True if the server has fallen silent.
+    fn is_stuck(&mut self) -> bool {
+        let dispatcher = &self.settings.dispatcher;
+        if self.is_full {
+            dispatcher.deliveries.make_room(self.ledger.tail_pause());
+            return false;
+        }
+        let is_silent = self.n_requested > 0 && self.last_sign.elapsed() >= PULL_STUCK;
+        let is_stuck = is_silent && nats::is_connected(&self.settings.client);
+        if is_stuck {
+            dispatcher.counters.pulls_restarted.increment();
+            tracing::warn!(
+                stream = self.ledger.stream(),
+                durable = self.ledger.durable(),
+                "the server has fallen silent; asking again"
+            );
+        }
+        is_stuck
+    }
+
+    async fn take(&mut self, message: Message) -> Option<Interruption> {
+        self.last_sign = Instant::now();
+        if message.status.is_some() {
+            return self.take_status(&message);
+        }
+        self.n_requested = self.n_requested.saturating_sub(1);
+        let Some(received) = self.received(message) else {
+            return None;
+        };
+        let dispatcher = Arc::clone(&self.settings.dispatcher);
+        dispatcher.dispatch(received, &mut self.matches).await;
+        None
+    }
+
+    /// The event in a message, unless it is one that we have or had.
+    fn received(&self, mut message: Message) -> Option<Received> {
+        let counters = &self.settings.dispatcher.counters;
+        let reply = message.reply.take()?;
+        let Some((sequence, n_deliveries)) = position(&reply) else {
+            tracing::warn!(
+                reply = reply.as_str(),
+                "received a message that does not come from a stream"
+            );
+            return None;
+        };
+        if self.ledger.receive(sequence, reply) != Arrival::New {
+            counters.received_again.increment();
+            return None;
+        }
+        counters.received.increment();
+        let held = self.budget.take(message.payload.len());
+        let receipt = Receipt::stream(held, Arc::clone(&self.ledger), sequence, n_deliveries);
+        let payload = structured(&message);
+        Some(Received {
+            subject: message.subject,
+            payload,
+            receipt,
+        })
+    }
+
+    /// A message without an event: a sign of life, or the end of a request.
+    fn take_status(&mut self, message: &Message) -> Option<Interruption> {
+        let status = message.status.map_or(0, |status| status.as_u16());
+        let description = message.description.as_deref().unwrap_or_default();
+        if status == 100 {
+            return None;
+        }
+        let n_unserved = message.headers.as_ref().and_then(n_pending).unwrap_or(self.n_requested);
+        self.n_requested = self.n_requested.saturating_sub(n_unserved);
+        let is_end_of_request = matches!(status, 404 | 408) || description.contains("MaxBytes") || {
+            let lower = description.to_ascii_lowercase();
+            lower.contains("batch completed")
+        };
+        if is_end_of_request {
+            return None;
+        }
+        tracing::debug!(status, description, "the server ended a request");
+        self.n_requested = 0;
+        Some(Interruption::LookAgain)
+    }
+
+    /// Asks the server to send nothing more, and gives back at once what it had sent already: others need not wait for
+    /// it until the acknowledgement time-out.
+    async fn stop(self, mut subscriber: Subscriber) {
+        if !nats::is_connected(&self.settings.client) || subscriber.unsubscribe_after(SERVER_ENDS_NOW).await.is_err() {
+            return;
+        }
+        let _ = nats::round_trip(&self.settings.client, ANSWER_TIMEOUT).await;
+        while let Some(Some(message)) = unconstrained(subscriber.next()).now_or_never() {
+            if message.status.is_none() {
+                drop(self.received(message));
+            }
+        }
+        let (in_memory, given_back) = self.ledger.unsettled();
+        tracing::debug!(in_memory, given_back, "reading has ended");
+    }
+}
+
+/// Sequence in the stream, and how often the message was delivered, from the subject that it is acknowledged on:
+/// `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.…`, or with domain and account before the stream.
+fn position(reply: &str) -> Option<(u64, u64)> {
+    let rest = reply.strip_prefix("$JS.ACK.")?;
+    let n_tokens = rest.split('.').count();
+    let mut tokens = rest.split('.').skip(if n_tokens > 8 { 4 } else { 2 });
+    let n_deliveries = tokens.next()?.parse().ok()?;
+    let sequence = tokens.next()?.parse().ok()?;
+    Some((sequence, n_deliveries))
+}
+
+fn n_pending(headers: &HeaderMap) -> Option<usize> {
+    headers.get("Nats-Pending-Messages")?.as_str().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_position_stands_in_the_subject_of_the_acknowledgement() {
+        let check = |reply: &str, expected: Option<(u64, u64)>| assert_eq!(position(reply), expected, "{reply}");
+        check("$JS.ACK.keptn.d.2.17.40.1700000000000000000.3", Some((17, 2)));
+        check(
+            "$JS.ACK.hub.Ab12.keptn.d.1.18.41.1700000000000000000.0.x",
+            Some((18, 1)),
+        );
+        check("$JS.ACK.hub.Ab12.keptn.d.1.18.41.1700000000000000000.0", Some((18, 1)));
+        check("$JS.ACK.keptn", None);
+        check("_INBOX.x", None);
+        check("$JS.ACK.keptn.d.x.y.40.0.3", None);
+    }
+}
