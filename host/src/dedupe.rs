@@ -44,10 +44,21 @@ pub struct Seen {
     is_delivered: bool,
 }
 
+/// Whether an event has come before.
+#[derive(Debug)]
+pub enum Sight {
+    /// No.
+    First(Seen),
+    /// It is being delivered.
+    UnderWay,
+    /// It was delivered.
+    Delivered,
+}
+
 impl Dedupe {
-    /// None if this event is being delivered for the subscription, or was delivered. Ids of subscriptions may be empty;
-    /// those are told apart by what they ask for.
-    pub fn see(self: &Arc<Self>, event: &Event, subscription: Option<&Subscription>) -> Option<Seen> {
+    /// Looks whether this event has come before for this subscription. Ids of subscriptions may be empty; those are told
+    /// apart by what they ask for.
+    pub fn see(self: &Arc<Self>, event: &Event, subscription: Option<&Subscription>) -> Sight {
         let subscription = subscription.map(|subscription| {
             let filter = subscription.id.is_empty().then_some((
                 &subscription.event,
@@ -60,11 +71,13 @@ impl Dedupe {
         let event = self.hasher.hash_one((subscription, event.source(), event.id()));
         let mut memory = self.memory();
         memory.forget(Instant::now());
-        if memory.known.contains_key(&event) {
-            return None;
+        match memory.known.get(&event) {
+            Some(Some(_)) => return Sight::Delivered,
+            Some(None) => return Sight::UnderWay,
+            None => {}
         }
         memory.known.insert(event, None);
-        Some(Seen {
+        Sight::First(Seen {
             dedupe: Arc::clone(self),
             event,
             is_delivered: false,
@@ -130,29 +143,38 @@ mod tests {
         }
     }
 
+    impl Sight {
+        fn first(self) -> Option<Seen> {
+            match self {
+                Self::First(seen) => Some(seen),
+                _ => None,
+            }
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_second_copy_is_suppressed_while_the_first_is_delivered_and_for_a_while_after() {
         let dedupe = Arc::new(Dedupe::default());
-        let first = dedupe.see(&event("1"), None).unwrap();
-        assert!(dedupe.see(&event("1"), None).is_none());
-        assert!(dedupe.see(&event("2"), None).is_some());
+        let first = dedupe.see(&event("1"), None).first().unwrap();
+        assert!(matches!(dedupe.see(&event("1"), None), Sight::UnderWay));
+        assert!(dedupe.see(&event("2"), None).first().is_some());
         first.delivered();
-        assert!(dedupe.see(&event("1"), None).is_none());
+        assert!(matches!(dedupe.see(&event("1"), None), Sight::Delivered));
         tokio::time::advance(MAX_AGE).await;
-        assert!(dedupe.see(&event("1"), None).is_some());
+        assert!(dedupe.see(&event("1"), None).first().is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_copy_gets_its_chance_when_the_first_was_not_delivered() {
         let dedupe = Arc::new(Dedupe::default());
-        drop(dedupe.see(&event("1"), None).unwrap());
-        assert!(dedupe.see(&event("1"), None).is_some());
+        drop(dedupe.see(&event("1"), None).first().unwrap());
+        assert!(dedupe.see(&event("1"), None).first().is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn subscriptions_do_not_suppress_each_other() {
         let dedupe = Arc::new(Dedupe::default());
-        let see = |id, project| dedupe.see(&event("1"), Some(&subscription(id, project)));
+        let see = |id, project| dedupe.see(&event("1"), Some(&subscription(id, project))).first();
         let _held = [see("a", "p").unwrap(), see("b", "p").unwrap(), see("", "p").unwrap()];
         let _other = see("", "q").expect("without ids they are told apart by what they ask for");
         assert!(see("a", "q").is_none(), "an id says which one it is");
@@ -163,10 +185,14 @@ mod tests {
     async fn memory_is_bounded() {
         let dedupe = Arc::new(Dedupe::default());
         for number in 0..=MAX_DELIVERED {
-            dedupe.see(&event(&number.to_string()), None).unwrap().delivered();
+            dedupe
+                .see(&event(&number.to_string()), None)
+                .first()
+                .unwrap()
+                .delivered();
         }
-        assert!(dedupe.see(&event("0"), None).is_some());
-        assert!(dedupe.see(&event("1"), None).is_none());
+        assert!(dedupe.see(&event("0"), None).first().is_some());
+        assert!(dedupe.see(&event("1"), None).first().is_none());
         assert_eq!(dedupe.memory().delivered.len(), MAX_DELIVERED);
     }
 }

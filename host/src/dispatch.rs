@@ -4,19 +4,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::dedupe::{Dedupe, Seen};
+use crate::dedupe::{Dedupe, Sight};
 use crate::delivery::{Deliveries, Delivery, Part};
 use crate::event::{Event, Malformed};
 use crate::plugins::{Chain, Context, Direction, Passage, Plugins};
 use crate::receipt::Receipt;
 use crate::subscription::{Interest, Match};
 use crate::telemetry::Counters;
+
+/// The copy of an event that is being delivered is looked at again after this.
+const UNDER_WAY_PAUSE: Duration = Duration::from_secs(2);
 
 /// An event as a source got it.
 #[derive(Debug)]
@@ -86,8 +90,19 @@ impl Dispatcher {
         let chain = arc_swap::Guard::into_inner(self.plugins.current());
         let mut parts = SmallVec::new();
         for subscription in matches.drain(..) {
-            let Ok(seen) = self.see(&event, &subscription, &receipt) else {
-                continue;
+            let seen = match self.see(&event, &subscription, &receipt) {
+                None => None,
+                Some(Sight::First(seen)) => Some(seen),
+                // The copy under way may still fail, and in the end this one is the only one that lasts.
+                Some(Sight::UnderWay) if receipt.can_be_given_back() => {
+                    receipt.give_back(UNDER_WAY_PAUSE, Vec::new());
+                    return;
+                }
+                Some(Sight::UnderWay | Sight::Delivered) => {
+                    self.counters.duplicates.increment();
+                    tracing::debug!(event_id = &*event.id(), "came already; dropped");
+                    continue;
+                }
             };
             let before = parts.len();
             self.pass(&chain, &event, &subject, &subscription, &receipt, &mut parts)
@@ -105,22 +120,12 @@ impl Dispatcher {
         self.deliveries.push(key, delivery);
     }
 
-    /// An error if the event came already, for this subscription and on another way.
-    fn see(&self, event: &Event, subscription: &Match, receipt: &Receipt) -> Result<Option<Seen>, AlreadySeen> {
+    /// Whether the event came before, on another way; none where that cannot be.
+    fn see(&self, event: &Event, subscription: &Match, receipt: &Receipt) -> Option<Sight> {
         // Without registration the original delivered whatever came, as often as it came.
         let is_core = !receipt.can_be_given_back();
         let may_come_twice = (is_core && subscription.is_some()) || self.comes_twice.load(Ordering::Acquire);
-        if !may_come_twice {
-            return Ok(None);
-        }
-        match self.dedupe.see(event, subscription.as_deref()) {
-            Some(seen) => Ok(Some(seen)),
-            None => {
-                self.counters.duplicates.increment();
-                tracing::debug!(event_id = &*event.id(), "came already; dropped");
-                Err(AlreadySeen)
-            }
-        }
+        may_come_twice.then(|| self.dedupe.see(event, subscription.as_deref()))
     }
 
     /// Runs the chain for one subscription, and adds what it lets through to `parts`.
@@ -167,9 +172,6 @@ impl Dispatcher {
         }
     }
 }
-
-/// The event is being delivered, or was.
-struct AlreadySeen;
 
 /// Takes the bytes as an event. One without an id gets one that is the same whenever the same event comes: in a stream
 /// its place says which one it is, otherwise its bytes do.

@@ -34,10 +34,28 @@ pub struct Filter {
 /// The consumer as the server has it.
 #[derive(Debug)]
 pub(super) struct Consumer {
-    /// The sequence up to which it has handed out everything that was wanted.
-    pub(super) delivered: u64,
+    /// How far it is.
+    pub(super) progress: Progress,
     /// Whether it was made just now.
     pub(super) is_new: bool,
+}
+
+/// How far a consumer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) struct Progress {
+    /// What it has handed out.
+    pub(super) delivered: Position,
+    /// Everything up to here is settled.
+    pub(super) ack_floor: Position,
+}
+
+/// A message of a stream, or one of the deliveries of a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) struct Position {
+    /// The delivery, counted over all replicas.
+    pub(super) consumer_seq: u64,
+    /// The sequence in the stream.
+    pub(super) stream_seq: u64,
 }
 
 /// What is needed to make the consumer.
@@ -67,12 +85,8 @@ pub(super) enum ConsumerError {
 #[derive(Deserialize)]
 struct Info {
     config: Map<String, Value>,
-    delivered: Delivered,
-}
-
-#[derive(Deserialize)]
-struct Delivered {
-    stream_seq: u64,
+    #[serde(flatten)]
+    progress: Progress,
 }
 
 #[derive(Deserialize)]
@@ -136,9 +150,9 @@ impl Definition<'_> {
                         config.insert("deliver_policy".to_owned(), json!("new"));
                     }
                 }
-                let delivered = self.put(config, stream, &filter.subjects).await?;
+                let progress = self.put(config, stream, &filter.subjects).await?;
                 return Ok(Consumer {
-                    delivered,
+                    progress,
                     is_new: true,
                 });
             }
@@ -152,13 +166,13 @@ impl Definition<'_> {
         let mut config = info.config.clone();
         config.extend(self.settings());
         let is_enough = filter_of(&info.config) == subjects || is_wider(&info.config, stream, &subjects);
-        let delivered = if config == info.config && is_enough {
-            info.delivered.stream_seq
+        let progress = if config == info.config && is_enough {
+            info.progress
         } else {
             self.put(config, stream, &subjects).await?
         };
         Ok(Consumer {
-            delivered,
+            progress,
             is_new: false,
         })
     }
@@ -205,7 +219,7 @@ impl Definition<'_> {
         mut config: Map<String, Value>,
         stream: &Stream,
         subjects: &BTreeSet<Subject>,
-    ) -> Result<u64, ConsumerError> {
+    ) -> Result<Progress, ConsumerError> {
         config.remove("filter_subject");
         config.remove("filter_subjects");
         let mut info = if subjects.len() == 1 {
@@ -219,7 +233,7 @@ impl Definition<'_> {
         if filter_of(&info.config) != *subjects {
             info = self.send(config, wide_filter(stream, subjects).as_ref()).await?;
         }
-        Ok(info.delivered.stream_seq)
+        Ok(info.progress)
     }
 
     async fn send(&self, mut config: Map<String, Value>, filter: Option<&Subject>) -> Result<Info, ConsumerError> {

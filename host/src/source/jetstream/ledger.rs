@@ -7,7 +7,7 @@
 //! Order of a key: as soon as one event of a key is given back, the later ones of that key go back as well, until the
 //! lowest has come again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ use crate::telemetry::Counters;
 const AHEAD_OF_KEY: usize = 16;
 /// An event that should have come again by then went to another replica.
 const OVERDUE: Duration = Duration::from_secs(2);
+/// Acknowledgements that may be on their way when a connection breaks.
+const MAX_LAST_SETTLED: usize = 1024;
 /// What another replica settled is forgotten after this, even if its key never comes again.
 const FORGET_AFTER: Duration = Duration::from_mins(5);
 
@@ -49,6 +51,17 @@ pub enum Arrival {
     Settled,
 }
 
+/// What the server may not have heard of, because the connection broke, in the order of the stream.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Untold {
+    /// Settled events.
+    pub settled: Vec<u64>,
+    /// Events that are to come again after a while.
+    pub given_back: Vec<(u64, Duration)>,
+    /// Events that were to come again by now.
+    pub due: Vec<u64>,
+}
+
 /// Every unsettled event of one durable consumer, by its sequence in the stream.
 #[derive(Debug)]
 pub struct Ledger {
@@ -68,6 +81,8 @@ struct State {
     /// The sequences of `returned` that have a key.
     returned_of_key: HashMap<Key, BTreeSet<u64>>,
     settled: Settled,
+    /// The sequences that were settled last.
+    last_settled: VecDeque<u64>,
     highest: u64,
 }
 
@@ -173,6 +188,10 @@ impl Ledger {
     pub(crate) fn settle(&self, sequence: u64) {
         let mut state = self.state();
         state.settled.insert(sequence);
+        if state.last_settled.len() == MAX_LAST_SETTLED {
+            state.last_settled.pop_front();
+        }
+        state.last_settled.push_back(sequence);
         state.take_returned(sequence);
         let Some(held) = state.held.remove(&sequence) else {
             return;
@@ -218,6 +237,42 @@ impl Ledger {
         let state = self.state();
         let unsettled = state.held.keys().chain(state.returned.keys()).min();
         unsettled.copied().unwrap_or(state.highest + 1)
+    }
+
+    /// What a server may not know after a connection broke. It knows that everything up to `acknowledged` is settled.
+    pub(super) fn untold(&self, acknowledged: u64) -> Untold {
+        let state = self.state();
+        let now = Instant::now();
+        let mut untold = Untold {
+            settled: state.last_settled.iter().copied().filter(|&sequence| sequence > acknowledged).collect(),
+            ..Untold::default()
+        };
+        for (&sequence, returned) in &state.returned {
+            match returned.due.checked_duration_since(now) {
+                Some(pause) if !pause.is_zero() => untold.given_back.push((sequence, pause)),
+                _ => untold.due.push(sequence),
+            }
+        }
+        untold.settled.sort_unstable();
+        untold.given_back.sort_unstable();
+        untold.due.sort_unstable();
+        untold
+    }
+
+    /// These events were asked for once more, and come now.
+    pub(super) fn asked_again(&self, sequences: &[u64]) {
+        let mut state = self.state();
+        let now = Instant::now();
+        for sequence in sequences {
+            if let Some(returned) = state.returned.get_mut(sequence) {
+                returned.due = now;
+            }
+        }
+    }
+
+    /// The highest sequence that came.
+    pub(super) fn highest(&self) -> u64 {
+        self.state().highest
     }
 
     /// Events in memory, and events that went back and have not come again.
@@ -455,5 +510,33 @@ mod tests {
         tokio::time::advance(Duration::from_secs(5)).await;
         ledger.report_progress(interval);
         assert_eq!(sent(&mut commands), [Command::Progress(reply("r2"))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_server_may_not_have_heard_of_is_known_for_a_while() {
+        let (ledger, mut commands) = ledger();
+        admitted(&ledger, 6, Key::of(1));
+        for sequence in [3, 1, 2] {
+            ledger.settle(sequence);
+        }
+        ledger.give_back(6, Duration::from_secs(9), Vec::new());
+        ledger.give_back(5, Duration::from_secs(2), Vec::new());
+        tokio::time::advance(Duration::from_secs(4)).await;
+        sent(&mut commands);
+        let expected = Untold {
+            settled: vec![2, 3],
+            given_back: vec![(6, Duration::from_secs(5))],
+            due: vec![5],
+        };
+        assert_eq!(ledger.untold(1), expected, "4 is in memory");
+        assert_eq!(sent(&mut commands), []);
+        ledger.asked_again(&[5]);
+        ledger.receive(7, reply("r7"));
+        assert_eq!(ledger.admit(7, Key::of(1)), None, "5 comes any moment");
+        for sequence in 100..100 + MAX_LAST_SETTLED as u64 {
+            ledger.settle(sequence);
+        }
+        assert_eq!(ledger.untold(0).settled.len(), MAX_LAST_SETTLED);
+        assert_eq!(ledger.untold(0).settled.first(), Some(&100));
     }
 }

@@ -50,6 +50,8 @@ pub(super) struct Reader {
     stream: Option<Stream>,
     /// Messages that the server was asked for and has not sent.
     n_requested: usize,
+    /// The connection over which it was asked.
+    connection: u64,
     /// When the server last said anything.
     last_sign: Instant,
     is_full: bool,
@@ -82,6 +84,7 @@ impl Reader {
             step: (max_events / 4).max(1),
             stream: None,
             n_requested: 0,
+            connection: 0,
             last_sign: Instant::now(),
             is_full: false,
             matches: Vec::new(),
@@ -146,6 +149,7 @@ impl Reader {
             config: &self.settings.config,
             is_strict: self.settings.is_strict,
         };
+        let connection = *self.settings.connections.borrow();
         let stream = definition.stream().await?;
         let known = self.stream.as_ref().map(|known| known.created == stream.created);
         let start = match known {
@@ -170,7 +174,11 @@ impl Reader {
             }
         }
         self.stream = Some(stream);
-        self.n_requested = 0;
+        if is_new || connection != self.connection {
+            // Nobody remembers what was asked for.
+            self.n_requested = 0;
+            self.connection = connection;
+        }
         self.last_sign = Instant::now();
         Ok(())
     }
@@ -209,6 +217,7 @@ impl Reader {
                 _ = self.filter.changed() => return Interruption::LookAgain,
                 _ = self.settings.connections.changed() => return Interruption::LookAgain,
                 () = tokio::time::sleep(patience) => if self.is_stuck() {
+                    self.n_requested = 0;
                     return Interruption::LookAgain;
                 },
             }
