@@ -28,7 +28,7 @@ pub struct Received {
     /// The subject it came on.
     pub subject: async_nats::Subject,
     /// The event in JSON format, or why it cannot be put into it.
-    pub payload: Result<Bytes, (Bytes, Malformed)>,
+    pub payload: Result<Bytes, Box<(Bytes, Malformed)>>,
     /// What is owed to the source.
     pub receipt: Receipt,
 }
@@ -61,10 +61,11 @@ impl Dispatcher {
             payload,
             mut receipt,
         } = received;
-        let parsed = payload.and_then(|payload| parse(&payload, &receipt).map_err(|error| (payload, error)));
+        let parsed = payload.and_then(|payload| parse(&payload, &receipt).map_err(|error| Box::new((payload, error))));
         let event = match parsed {
             Ok(event) => event,
-            Err((payload, error)) => {
+            Err(malformed) => {
+                let (payload, error) = *malformed;
                 let part = Part::malformed(payload, error.to_string());
                 let delivery = Delivery::new(receipt, smallvec![part], 0, &subject, &[]);
                 self.deliveries.push(self.deliveries.unordered_key(), delivery);

@@ -64,11 +64,11 @@ pub struct Sources {
 }
 
 /// The event in JSON format: as it is in structured mode, put together from headers and payload in binary mode.
-pub(crate) fn structured(message: &Message) -> Result<Bytes, (Bytes, Malformed)> {
+pub(crate) fn structured(message: &Message) -> Result<Bytes, Box<(Bytes, Malformed)>> {
     let Some(attributes) = message.headers.as_ref().and_then(nats::binary_attributes) else {
         return Ok(message.payload.clone());
     };
-    EventBuilder::from_binary(&attributes, &message.payload).map_err(|error| (message.payload.clone(), error))
+    EventBuilder::from_binary(&attributes, &message.payload).map_err(|error| Box::new((message.payload.clone(), error)))
 }
 
 impl Sources {

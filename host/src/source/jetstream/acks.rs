@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::ledger::{Command, Ledger};
 use crate::nats;
 
-const ACKNOWLEDGED: Bytes = Bytes::from_static(b"+ACK");
-const IN_PROGRESS: Bytes = Bytes::from_static(b"+WPI");
+pub(super) const ACKNOWLEDGED: Bytes = Bytes::from_static(b"+ACK");
+pub(super) const IN_PROGRESS: Bytes = Bytes::from_static(b"+WPI");
 const COME_AGAIN: Bytes = Bytes::from_static(b"-NAK");
 /// Commands that are handed to the client in one go.
 const BATCH: usize = 256;
@@ -77,7 +77,14 @@ fn message(command: Command) -> (Subject, Bytes) {
     match command {
         Command::Acknowledge(reply) => (reply, ACKNOWLEDGED),
         Command::Progress(reply) => (reply, IN_PROGRESS),
-        Command::GiveBack(reply, pause) if pause.is_zero() => (reply, COME_AGAIN),
-        Command::GiveBack(reply, pause) => (reply, Bytes::from(format!("-NAK {{\"delay\":{}}}", pause.as_nanos()))),
+        Command::GiveBack(reply, pause) => (reply, come_again(pause)),
     }
+}
+
+/// What makes the server give an event again after this pause.
+pub(super) fn come_again(pause: Duration) -> Bytes {
+    if pause.is_zero() {
+        return COME_AGAIN;
+    }
+    Bytes::from(format!("-NAK {{\"delay\":{}}}", pause.as_nanos()))
 }

@@ -151,10 +151,7 @@ impl Definition<'_> {
                     }
                 }
                 let progress = self.put(config, stream, &filter.subjects).await?;
-                return Ok(Consumer {
-                    progress,
-                    is_new: true,
-                });
+                return Ok(Consumer { progress, is_new: true });
             }
             Err(error) => return Err(error.into()),
         };

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::consumer::Position;
+
 /// Without a sign of another replica for this long there is none. Longer than what it takes until an event that went to
 /// another one is forgotten here.
 const ALONE_AFTER: Duration = Duration::from_mins(10);
@@ -17,10 +19,12 @@ const ALONE_AFTER: Duration = Duration::from_mins(10);
 pub(super) struct Continuity {
     /// The last delivery that is known to have been made.
     last: u64,
-    /// The consumer has handed out nothing between what came and this sequence of the stream.
+    /// Nothing is missing up to this sequence of the stream.
     sequence: u64,
     /// Everything up to this delivery that was not taken was asked for again.
     asked_again: u64,
+    /// What was asked for again stands before or at this sequence.
+    asked_up_to: u64,
     other_replica_seen: Option<Instant>,
 }
 
@@ -48,20 +52,35 @@ impl Continuity {
     }
 
     /// The message is taken.
-    pub(super) fn take(&mut self, delivery: u64, sequence: u64) {
-        self.see(delivery, sequence, self.last + 1);
+    pub(super) fn take(&mut self, at: Position) {
+        self.see(at.consumer_seq, self.last + 1);
+        self.sequence = self.sequence.max(at.stream_seq);
     }
 
-    /// The server says how far it is; what it sent to us before has come before.
-    pub(super) fn hear(&mut self, delivery: u64, sequence: u64) {
-        self.see(delivery, sequence, self.last);
+    /// The server says how far it is. What it sent to us before has come before.
+    pub(super) fn hear(&mut self, at: Position) {
+        self.see(at.consumer_seq, self.last);
+        if !self.is_awaiting() {
+            self.sequence = self.sequence.max(at.stream_seq);
+        }
     }
 
-    /// Begins with what the server says of its consumer, with or without having asked for what is missing.
-    pub(super) fn restart(&mut self, delivery: u64, sequence: u64, is_asked_again: bool) {
-        self.last = delivery;
-        self.sequence = sequence;
-        self.asked_again = if is_asked_again { delivery } else { 0 };
+    /// Begins with what the server has handed out, all of it or all that is to come to us.
+    pub(super) fn restart(&mut self, handed_out: Position) {
+        *self = Self {
+            last: handed_out.consumer_seq,
+            sequence: handed_out.stream_seq,
+            other_replica_seen: self.other_replica_seen,
+            ..Self::default()
+        };
+    }
+
+    /// Goes on with what the server has handed out, after it was asked for what is missing of that. It comes again in its
+    /// order, and before everything else.
+    pub(super) fn ask_again(&mut self, handed_out: Position) {
+        self.last = handed_out.consumer_seq;
+        self.asked_again = handed_out.consumer_seq;
+        self.asked_up_to = handed_out.stream_seq;
     }
 
     /// Whether this instance seems to be the only one.
@@ -69,17 +88,20 @@ impl Continuity {
         self.other_replica_seen.is_none_or(|seen| seen.elapsed() > ALONE_AFTER)
     }
 
-    /// Up to which sequence nothing can be missing; none if nothing can be missing at all up to this delivery.
-    pub(super) fn missing_after(&self, delivery: u64) -> Option<u64> {
-        (delivery != self.last).then_some(self.sequence)
+    /// The sequence of the stream after which something may be missing of what the server has handed out.
+    pub(super) fn missing_after(&self, handed_out: Position) -> Option<u64> {
+        (handed_out.consumer_seq != self.last || self.is_awaiting()).then_some(self.sequence)
     }
 
-    fn see(&mut self, delivery: u64, sequence: u64, expected: u64) {
+    fn is_awaiting(&self) -> bool {
+        self.sequence < self.asked_up_to
+    }
+
+    fn see(&mut self, delivery: u64, expected: u64) {
         if delivery > expected {
             self.other_replica_seen = Some(Instant::now());
         }
         self.last = self.last.max(delivery);
-        self.sequence = self.sequence.max(sequence);
     }
 }
 
@@ -87,38 +109,61 @@ impl Continuity {
 mod tests {
     use super::*;
 
+    fn at(consumer_seq: u64, stream_seq: u64) -> Position {
+        Position {
+            consumer_seq,
+            stream_seq,
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn numbers_that_are_left_out_tell_of_another_replica() {
         let mut continuity = Continuity::default();
-        continuity.restart(10, 100, false);
+        continuity.restart(at(10, 100));
         for delivery in 11..=13 {
             assert_eq!(continuity.judge(delivery), Number::Expected);
-            continuity.take(delivery, 90 + delivery);
+            continuity.take(at(delivery, 90 + delivery));
         }
-        continuity.hear(13, 150);
+        continuity.hear(at(13, 150));
         assert!(continuity.is_alone());
         assert_eq!(continuity.judge(15), Number::AfterGap);
-        continuity.take(15, 152);
+        continuity.take(at(15, 152));
         assert!(!continuity.is_alone());
         assert_eq!(continuity.judge(14), Number::Expected, "it came late");
         tokio::time::advance(ALONE_AFTER + Duration::from_secs(1)).await;
         assert!(continuity.is_alone());
-        continuity.hear(16, 153);
+        continuity.hear(at(16, 153));
         assert!(!continuity.is_alone(), "16 did not come");
+        continuity.restart(at(20, 160));
+        assert!(!continuity.is_alone());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_asked_for_again_is_not_taken_out_of_turn() {
+    async fn what_did_not_come_is_asked_for_until_it_comes() {
         let mut continuity = Continuity::default();
-        continuity.restart(10, 100, false);
-        continuity.take(11, 101);
-        continuity.hear(11, 120);
-        assert_eq!(continuity.missing_after(11), None);
-        assert_eq!(continuity.missing_after(14), Some(120), "of 12 to 14");
-        assert_eq!(continuity.missing_after(3), Some(120), "the server has forgotten some");
-        continuity.restart(14, 125, true);
+        continuity.restart(at(10, 100));
+        continuity.take(at(11, 101));
+        continuity.hear(at(11, 120));
+        assert_eq!(continuity.missing_after(at(11, 130)), None);
+        assert_eq!(
+            continuity.missing_after(at(3, 30)),
+            Some(120),
+            "the server has forgotten some"
+        );
+        assert_eq!(continuity.missing_after(at(14, 133)), Some(120), "of 12 to 14");
+        continuity.ask_again(at(14, 133));
         assert_eq!(continuity.judge(13), Number::AskedAgain);
         assert_eq!(continuity.judge(14), Number::AskedAgain);
         assert_eq!(continuity.judge(15), Number::Expected);
+        continuity.take(at(15, 131));
+        continuity.hear(at(15, 140));
+        assert_eq!(
+            continuity.missing_after(at(15, 140)),
+            Some(131),
+            "the second is still to come"
+        );
+        continuity.take(at(16, 133));
+        assert_eq!(continuity.missing_after(at(16, 140)), None);
+        assert!(continuity.is_alone());
     }
 }

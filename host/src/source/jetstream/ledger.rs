@@ -53,7 +53,7 @@ pub enum Arrival {
 
 /// What the server may not have heard of, because the connection broke, in the order of the stream.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Untold {
+pub(super) struct Untold {
     /// Settled events.
     pub settled: Vec<u64>,
     /// Events that are to come again after a while.
@@ -244,7 +244,12 @@ impl Ledger {
         let state = self.state();
         let now = Instant::now();
         let mut untold = Untold {
-            settled: state.last_settled.iter().copied().filter(|&sequence| sequence > acknowledged).collect(),
+            settled: state
+                .last_settled
+                .iter()
+                .copied()
+                .filter(|&sequence| sequence > acknowledged)
+                .collect(),
             ..Untold::default()
         };
         for (&sequence, returned) in &state.returned {
@@ -268,11 +273,6 @@ impl Ledger {
                 returned.due = now;
             }
         }
-    }
-
-    /// The highest sequence that came.
-    pub(super) fn highest(&self) -> u64 {
-        self.state().highest
     }
 
     /// Events in memory, and events that went back and have not come again.

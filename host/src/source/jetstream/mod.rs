@@ -5,8 +5,11 @@
 
 mod acks;
 mod consumer;
+mod continuity;
 mod ledger;
+mod place;
 mod reader;
+mod recovery;
 mod settled;
 
 use std::sync::Arc;

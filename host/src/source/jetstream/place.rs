@@ -3,6 +3,8 @@
 //! `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.<consumer sequence>.<time>.<pending>`, or with domain and
 //! account before the stream and perhaps more at the end.
 
+use super::consumer::Position;
+
 /// What such a subject says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
@@ -24,6 +26,15 @@ impl Place {
             sequence: number()?,
             delivery: number()?,
         })
+    }
+}
+
+impl From<Place> for Position {
+    fn from(place: Place) -> Self {
+        Self {
+            consumer_seq: place.delivery,
+            stream_seq: place.sequence,
+        }
     }
 }
 
@@ -74,8 +85,14 @@ mod tests {
             assert_eq!(place, expected, "{reply}");
         };
         check("$JS.ACK.keptn.d.2.17.40.1700000000000000000.3", Some((2, 17, 40)));
-        check("$JS.ACK.hub.Ab12.keptn.d.1.18.41.1700000000000000000.0.x", Some((1, 18, 41)));
-        check("$JS.ACK.hub.Ab12.keptn.d.1.18.41.1700000000000000000.0", Some((1, 18, 41)));
+        check(
+            "$JS.ACK.hub.Ab12.keptn.d.1.18.41.1700000000000000000.0.x",
+            Some((1, 18, 41)),
+        );
+        check(
+            "$JS.ACK.hub.Ab12.keptn.d.1.18.41.1700000000000000000.0",
+            Some((1, 18, 41)),
+        );
         check("$JS.ACK.keptn", None);
         check("_INBOX.x", None);
         check("$JS.ACK.keptn.d.x.y.40.0.3", None);

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Message, Subscriber};
+use async_nats::{Message, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
@@ -14,8 +14,11 @@ use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::Settings;
-use super::consumer::{Consumer, ConsumerError, Definition, Filter, Stream};
+use super::consumer::{Consumer, ConsumerError, Definition, Filter, Position, Stream};
+use super::continuity::{Continuity, Number};
 use super::ledger::{Arrival, Ledger};
+use super::place::{Place, Places};
+use super::recovery::recover;
 use crate::budget::Budget;
 use crate::dispatch::Received;
 use crate::nats;
@@ -50,10 +53,14 @@ pub(super) struct Reader {
     stream: Option<Stream>,
     /// Messages that the server was asked for and has not sent.
     n_requested: usize,
-    /// The connection over which it was asked.
-    connection: u64,
     /// When the server last said anything.
     last_sign: Instant,
+    continuity: Continuity,
+    places: Places,
+    /// The connection over which the server was asked last: the server, and its number of it.
+    connection: (String, u64),
+    /// Whether something may have been lost between the server and us.
+    is_in_doubt: bool,
     is_full: bool,
     matches: Vec<Match>,
 }
@@ -62,7 +69,9 @@ pub(super) struct Reader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Interruption {
     Shutdown,
-    /// There may be no consumer any more, or another one is wanted.
+    /// Something else is wanted of the consumer.
+    OtherFilter,
+    /// There may be no consumer any more, or something may be lost.
     LookAgain,
 }
 
@@ -75,6 +84,7 @@ impl Reader {
     ) -> Self {
         let (max_events, max_bytes) = (settings.config.max_events, settings.config.max_bytes);
         let max_events = if settings.is_strict { 1 } else { max_events };
+        let places = Places::new(ledger.stream(), ledger.durable());
         Self {
             settings,
             ledger,
@@ -84,8 +94,11 @@ impl Reader {
             step: (max_events / 4).max(1),
             stream: None,
             n_requested: 0,
-            connection: 0,
             last_sign: Instant::now(),
+            continuity: Continuity::default(),
+            places,
+            connection: (String::new(), 0),
+            is_in_doubt: false,
             is_full: false,
             matches: Vec::new(),
         }
@@ -98,8 +111,10 @@ impl Reader {
             return;
         };
         while self.get_consumer().await {
-            if self.pull(&mut subscriber, &inbox).await == Interruption::Shutdown {
-                break;
+            match self.pull(&mut subscriber, &inbox).await {
+                Interruption::Shutdown => break,
+                Interruption::OtherFilter => {}
+                Interruption::LookAgain => self.is_in_doubt = true,
             }
         }
         self.stop(subscriber).await;
@@ -149,7 +164,7 @@ impl Reader {
             config: &self.settings.config,
             is_strict: self.settings.is_strict,
         };
-        let connection = *self.settings.connections.borrow();
+        let connection = self.current_connection();
         let stream = definition.stream().await?;
         let known = self.stream.as_ref().map(|known| known.created == stream.created);
         let start = match known {
@@ -159,10 +174,17 @@ impl Reader {
             // Another stream of the same name: everything in it came after the one that we read.
             Some(false) => Some(1),
         };
-        let Consumer { delivered, is_new } = definition.ensure(&stream, filter, start).await?;
+        let Consumer { progress, is_new } = definition.ensure(&stream, filter, start).await?;
         if known != Some(true) {
-            self.ledger.restart(delivered);
+            self.ledger.restart(progress.delivered.stream_seq);
         }
+        if known != Some(true) || is_new {
+            self.continuity.restart(progress.delivered);
+        } else if self.is_in_doubt || connection != self.connection {
+            let client = &self.settings.client;
+            recover(client, &self.ledger, &mut self.continuity, &self.places, progress).await?;
+        }
+        self.is_in_doubt = false;
         if is_new || known.is_none() {
             let (stream, durable) = (self.ledger.stream(), self.ledger.durable());
             let subjects: Vec<_> = filter.subjects.iter().map(ToString::to_string).collect();
@@ -214,7 +236,7 @@ impl Reader {
                 () = budget.until_room_for(wanted, 1), if waits_for_room => {}
                 () = deliveries.until_accepting(), if !is_accepting => {}
                 () = shutdown.cancelled() => return Interruption::Shutdown,
-                _ = self.filter.changed() => return Interruption::LookAgain,
+                _ = self.filter.changed() => return Interruption::OtherFilter,
                 _ = self.settings.connections.changed() => return Interruption::LookAgain,
                 () = tokio::time::sleep(patience) => if self.is_stuck() {
                     self.n_requested = 0;
@@ -278,38 +300,45 @@ impl Reader {
         is_stuck
     }
 
-    async fn take(&mut self, message: Message) -> Option<Interruption> {
+    async fn take(&mut self, mut message: Message) -> Option<Interruption> {
         self.last_sign = Instant::now();
         if message.status.is_some() {
             return self.take_status(&message);
         }
-        self.n_requested = self.n_requested.saturating_sub(1);
-        let Some(received) = self.received(message) else {
-            return None;
-        };
-        let dispatcher = Arc::clone(&self.settings.dispatcher);
-        dispatcher.dispatch(received, &mut self.matches).await;
-        None
-    }
-
-    /// The event in a message, unless it is one that we have or had.
-    fn received(&self, mut message: Message) -> Option<Received> {
-        let counters = &self.settings.dispatcher.counters;
         let reply = message.reply.take()?;
-        let Some((sequence, n_deliveries)) = position(&reply) else {
+        let Some(place) = Place::of(&reply) else {
             tracing::warn!(
                 reply = reply.as_str(),
                 "received a message that does not come from a stream"
             );
             return None;
         };
-        if self.ledger.receive(sequence, reply) != Arrival::New {
+        match self.continuity.judge(place.delivery) {
+            Number::AskedAgain => return None,
+            Number::AfterGap if self.continuity.is_alone() && self.current_connection() != self.connection => {
+                return Some(Interruption::LookAgain);
+            }
+            Number::AfterGap | Number::Expected => self.continuity.take(place.into()),
+        }
+        self.places.learn(&reply);
+        self.n_requested = self.n_requested.saturating_sub(1);
+        let received = self.received(message, reply, place)?;
+        let dispatcher = Arc::clone(&self.settings.dispatcher);
+        dispatcher.dispatch(received, &mut self.matches).await;
+        None
+    }
+
+    /// The event in a message, unless it is one that we have or had.
+    fn received(&self, message: Message, reply: async_nats::Subject, place: Place) -> Option<Received> {
+        let counters = &self.settings.dispatcher.counters;
+        if self.ledger.receive(place.sequence, reply) != Arrival::New {
             counters.received_again.increment();
             return None;
         }
         counters.received.increment();
         let held = self.budget.take(message.payload.len());
-        let receipt = Receipt::stream(held, Arc::clone(&self.ledger), sequence, n_deliveries);
+        let ledger = Arc::clone(&self.ledger);
+        let receipt = Receipt::stream(held, ledger, place.sequence, place.n_deliveries);
         let payload = structured(&message);
         Some(Received {
             subject: message.subject,
@@ -318,14 +347,27 @@ impl Reader {
         })
     }
 
+    fn current_connection(&self) -> (String, u64) {
+        let server = self.settings.client.server_info();
+        (server.server_id, server.client_id)
+    }
+
     /// A message without an event: a sign of life, or the end of a request.
     fn take_status(&mut self, message: &Message) -> Option<Interruption> {
         let status = message.status.map_or(0, |status| status.as_u16());
         let description = message.description.as_deref().unwrap_or_default();
+        let header = |name: &str| message.headers.as_ref()?.get(name)?.as_str().parse().ok();
         if status == 100 {
+            if let (Some(consumer_seq), Some(stream_seq)) = (header("Nats-Last-Consumer"), header("Nats-Last-Stream")) {
+                self.continuity.hear(Position {
+                    consumer_seq,
+                    stream_seq,
+                });
+            }
             return None;
         }
-        let n_unserved = message.headers.as_ref().and_then(n_pending).unwrap_or(self.n_requested);
+        let n_unserved = header("Nats-Pending-Messages").and_then(|n| usize::try_from(n).ok());
+        let n_unserved = n_unserved.unwrap_or(self.n_requested);
         self.n_requested = self.n_requested.saturating_sub(n_unserved);
         let is_end_of_request = matches!(status, 404 | 408) || description.contains("MaxBytes") || {
             let lower = description.to_ascii_lowercase();
@@ -347,45 +389,12 @@ impl Reader {
         }
         let _ = nats::round_trip(&self.settings.client, ANSWER_TIMEOUT).await;
         while let Some(Some(message)) = unconstrained(subscriber.next()).now_or_never() {
-            if message.status.is_none() {
-                drop(self.received(message));
+            let place = message.reply.as_deref().and_then(Place::of);
+            if let (Some(place), Some(reply)) = (place, message.reply.clone()) {
+                drop(self.received(message, reply, place));
             }
         }
         let (in_memory, given_back) = self.ledger.unsettled();
         tracing::debug!(in_memory, given_back, "reading has ended");
-    }
-}
-
-/// Sequence in the stream, and how often the message was delivered, from the subject that it is acknowledged on:
-/// `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.…`, or with domain and account before the stream.
-fn position(reply: &str) -> Option<(u64, u64)> {
-    let rest = reply.strip_prefix("$JS.ACK.")?;
-    let n_tokens = rest.split('.').count();
-    let mut tokens = rest.split('.').skip(if n_tokens > 8 { 4 } else { 2 });
-    let n_deliveries = tokens.next()?.parse().ok()?;
-    let sequence = tokens.next()?.parse().ok()?;
-    Some((sequence, n_deliveries))
-}
-
-fn n_pending(headers: &HeaderMap) -> Option<usize> {
-    headers.get("Nats-Pending-Messages")?.as_str().parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_position_stands_in_the_subject_of_the_acknowledgement() {
-        let check = |reply: &str, expected: Option<(u64, u64)>| assert_eq!(position(reply), expected, "{reply}");
-        check("$JS.ACK.keptn.d.2.17.40.1700000000000000000.3", Some((17, 2)));
-        check(
-            "$JS.ACK.hub.Ab12.keptn.d.1.18.41.1700000000000000000.0.x",
-            Some((18, 1)),
-        );
-        check("$JS.ACK.hub.Ab12.keptn.d.1.18.41.1700000000000000000.0", Some((18, 1)));
-        check("$JS.ACK.keptn", None);
-        check("_INBOX.x", None);
-        check("$JS.ACK.keptn.d.x.y.40.0.3", None);
     }
 }
