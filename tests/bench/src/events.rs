@@ -114,6 +114,11 @@ impl Events {
         self.rendered[sequence % self.rendered.len()].passes
     }
 
+    /// Of the events with the numbers below this one, how many it passes.
+    pub(crate) fn n_passing(&self, n_events: usize) -> usize {
+        (0..n_events).filter(|&sequence| self.passes(sequence)).count()
+    }
+
     /// The event with this number, stamped with the present time.
     pub(crate) fn counted(&self, sequence: usize) -> Bytes {
         self.stamp(sequence % self.rendered.len(), sequence, true)
@@ -177,6 +182,6 @@ mod tests {
                 .unwrap()
                 .counted
         );
-        assert_eq!((0..1000).filter(|&sequence| events.passes(sequence)).count(), 100);
+        assert_eq!(events.n_passing(1000), 100);
     }
 }

@@ -1,6 +1,6 @@
 //! The figures that are reported: what each is called, and how rounds are combined.
 //!
-//! Written by `rounds`, read by `report`. It must not know how a figure is measured.
+//! Written by the rounds, read by `report`. It must not know how a figure is measured.
 
 /// One thing that a round tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,9 @@ pub(crate) enum Figure {
     IdleCpuMillisecondsPerSecond,
     HealthMilliseconds,
     FirstDeliveredMilliseconds,
+    DeliveredPerSecond,
+    ExitMilliseconds,
+    RestDeliveredSeconds,
     Lost,
     Doubled,
     Unwanted,
@@ -37,6 +40,9 @@ impl Figure {
             Self::IdleCpuMillisecondsPerSecond => "CPU, ms per s",
             Self::HealthMilliseconds => "exec to /health, ms",
             Self::FirstDeliveredMilliseconds => "exec to first delivered, ms",
+            Self::DeliveredPerSecond => "delivered/s",
+            Self::ExitMilliseconds => "SIGTERM to exit, ms",
+            Self::RestDeliveredSeconds => "restart to all delivered, s",
             Self::Lost => "lost",
             Self::Doubled => "doubled",
             Self::Unwanted => "delivered in spite of the filter",
@@ -52,6 +58,7 @@ impl Figure {
             | Self::AnonymousMemoryMebibytes
             | Self::IdleCpuMillisecondsPerSecond
             | Self::HealthMilliseconds
+            | Self::RestDeliveredSeconds
             | Self::FirstDeliveredMilliseconds => 1,
             _ => 0,
         }

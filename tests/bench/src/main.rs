@@ -1,4 +1,5 @@
-//! Measures the distributor from NATS to the recipient, each figure beside the one of a bare relay in the same run.
+//! Measures the distributor from NATS to the recipient and back: each figure over core NATS, from a stream, and beside
+//! the one of a bare relay, in the same run.
 //!
 //! Called by `make bench`. It must not link the distributor: what is measured is the program that users run, as a
 //! process of its own; its memory and processor time are read from `/proc`. Publisher and recipient are in this process,
@@ -9,13 +10,18 @@
 mod clock;
 mod events;
 mod figures;
+mod http;
 mod measured;
+mod posts;
 mod publisher;
 mod recipient;
 mod relay;
 mod report;
 mod rounds;
 mod rows;
+mod stage;
+mod storage;
+mod stored;
 mod tally;
 
 use std::path::PathBuf;
@@ -37,7 +43,7 @@ struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// Rounds of each row, relay and distributor in turn; the table has their median
+    /// Rounds of each row, relay and both modes of the distributor in turn; the table has their median
     #[arg(long, default_value_t = 3)]
     rounds: usize,
 
@@ -80,6 +86,7 @@ struct Effort {
     /// How long the rows with a fixed rate, and the idle row, are looked at.
     observed: Duration,
     burst_events: usize,
+    backlog_events: usize,
     starts: usize,
 }
 
@@ -98,6 +105,7 @@ async fn main() -> anyhow::Result<()> {
             events,
             observed: Duration::from_secs(2),
             burst_events: 20_000,
+            backlog_events: 10_000,
             starts: 3,
         }
     } else {
@@ -107,6 +115,7 @@ async fn main() -> anyhow::Result<()> {
             events,
             observed: Duration::from_secs(10),
             burst_events: 20_000,
+            backlog_events: 50_000,
             starts: 5,
         }
     };

@@ -1,6 +1,6 @@
 //! The program under measurement, relay or distributor, as a child process.
 //!
-//! Called by `rounds`. It must not know what is published or what is measured.
+//! Called by `stage`. It must not know what is published or what is measured.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,18 +9,49 @@ use test_support::{ChildProcess, DistributorProcess, OutputTo};
 use tokio::process::Command;
 
 use crate::events::{PASSING_PROJECT, SUBJECT};
+use crate::storage::DURABLE;
+
+/// What the distributor receives unless a row says otherwise.
+pub(crate) const TOPIC: &str = "sh.keptn.event.*.triggered";
 
 /// Which program is measured, and how it is set up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Program<'a> {
     Relay { concurrency: usize },
-    Distributor { binary: &'a Path, filters: bool },
+    Distributor(Distributor<'a>),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Distributor<'a> {
+    pub(crate) binary: &'a Path,
+    /// Whether it has a project filter.
+    pub(crate) filters: bool,
+    pub(crate) mode: Mode,
+}
+
+/// Where events are kept until they are delivered. It is the server that decides: the distributor is not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// In the distributor: the server has no JetStream.
+    Core,
+    /// In a stream.
+    JetStream,
+}
+
+impl Program<'_> {
+    pub(crate) fn mode(self) -> Mode {
+        match self {
+            Self::Relay { .. } => Mode::Core,
+            Self::Distributor(distributor) => distributor.mode,
+        }
+    }
 }
 
 /// Where it takes events from, where it posts them, and where its log goes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) nats_url: &'a str,
+    pub(crate) topic: &'a str,
     pub(crate) recipient_port: u16,
     pub(crate) log: &'a Path,
 }
@@ -35,9 +66,7 @@ impl Measured {
     pub(crate) fn start(program: Program<'_>, surroundings: Surroundings<'_>) -> anyhow::Result<Self> {
         match program {
             Program::Relay { concurrency } => start_relay(concurrency, surroundings).map(Self::Relay),
-            Program::Distributor { binary, filters } => {
-                start_distributor(binary, filters, surroundings).map(Self::Distributor)
-            }
+            Program::Distributor(distributor) => start_distributor(distributor, surroundings).map(Self::Distributor),
         }
     }
 
@@ -54,6 +83,19 @@ impl Measured {
             Self::Relay(process) => process,
             Self::Distributor(distributor) => distributor.process(),
         }
+    }
+
+    /// Asks it to end, with SIGTERM, and waits until it has.
+    pub(crate) async fn terminate(&mut self) -> anyhow::Result<()> {
+        // Longer than it gives its last deliveries.
+        const LIMIT: Duration = Duration::from_secs(40);
+        self.process().terminate()?;
+        let status = match self {
+            Self::Relay(process) => process.wait_exit(LIMIT).await?,
+            Self::Distributor(distributor) => distributor.wait_exit(LIMIT).await?,
+        };
+        anyhow::ensure!(status.success(), "after SIGTERM it ended with {status}");
+        Ok(())
     }
 
     /// An error with its last lines, for when nothing arrives from it.
@@ -78,20 +120,20 @@ fn start_relay(concurrency: usize, surroundings: Surroundings<'_>) -> anyhow::Re
 }
 
 fn start_distributor(
-    binary: &Path,
-    filters: bool,
+    distributor: Distributor<'_>,
     surroundings: Surroundings<'_>,
 ) -> anyhow::Result<DistributorProcess> {
     let recipient_port = surroundings.recipient_port.to_string();
     let mut environment = vec![
         ("PUBSUB_URL", surroundings.nats_url),
-        ("PUBSUB_TOPIC", "sh.keptn.event.*.triggered"),
+        ("PUBSUB_TOPIC", surroundings.topic),
         ("PUBSUB_RECIPIENT", "http://127.0.0.1"),
         ("PUBSUB_RECIPIENT_PORT", recipient_port.as_str()),
+        ("JETSTREAM_DURABLE", DURABLE),
         ("DISABLE_REGISTRATION", "true"),
     ];
-    if filters {
+    if distributor.filters {
         environment.push(("PROJECT_FILTER", PASSING_PROJECT));
     }
-    DistributorProcess::start_with(binary, &[], &environment, OutputTo::File(surroundings.log))
+    DistributorProcess::start_with(distributor.binary, &[], &environment, OutputTo::File(surroundings.log))
 }

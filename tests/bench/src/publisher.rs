@@ -1,6 +1,6 @@
 //! Publishes events: as fast as they are delivered, at a fixed rate, or all at once.
 //!
-//! Called by `rounds`. It must not know who takes them from NATS.
+//! Called by `stage`. It must not know who takes them from NATS.
 
 use std::time::Duration;
 
@@ -34,8 +34,16 @@ pub(crate) enum Pace {
     Burst,
 }
 
-/// Publishes `n_events` and waits until all that pass have arrived, or nothing arrives any more. Returns how many were
-/// to be delivered.
+/// What was published.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Published {
+    /// Fewer than asked for when nothing arrived any more.
+    pub(crate) events: usize,
+    /// Of these, how many are to be delivered.
+    pub(crate) passing: usize,
+}
+
+/// Publishes `n_events` and waits until all that pass have arrived, or nothing arrives any more.
 pub(crate) async fn publish(
     client: &Client,
     events: &Events,
@@ -43,17 +51,17 @@ pub(crate) async fn publish(
     pace: Pace,
     tally: &Tally,
     clock: Clock,
-) -> anyhow::Result<usize> {
+) -> anyhow::Result<Published> {
     let subject = Subject::from_static(SUBJECT);
     let mut due = match pace {
         Pace::PerSecond(rate) => Some(ticks(n_events, rate, clock)),
         Pace::Windowed | Pace::Burst => None,
     };
-    let mut to_be_delivered = 0;
+    let mut published = Published { events: 0, passing: 0 };
     for sequence in 0..n_events {
         if matches!(pace, Pace::Windowed) {
             let has_room_for = |n: usize, tally: &Tally| {
-                to_be_delivered + n <= tally.delivered() + OUTSTANDING
+                published.passing + n <= tally.delivered() + OUTSTANDING
                     && sequence + n <= tally.newest() + AHEAD_OF_NEWEST
             };
             if !has_room_for(1, tally) && !tally.wait_until(|tally| has_room_for(PUBLISHED_TOGETHER, tally)).await {
@@ -63,11 +71,12 @@ pub(crate) async fn publish(
         if let Some(due) = &mut due {
             due.recv().await;
         }
-        to_be_delivered += usize::from(events.passes(sequence));
+        published.passing += usize::from(events.passes(sequence));
         client.publish(subject.clone(), events.counted(sequence)).await?;
+        published.events += 1;
     }
-    tally.wait_until(|tally| tally.delivered() == to_be_delivered).await;
-    Ok(to_be_delivered)
+    tally.wait_until(|tally| tally.delivered() == published.passing).await;
+    Ok(published)
 }
 
 /// Publishes events that are not counted until `n_events` of them have arrived: subscriptions stand, connections are

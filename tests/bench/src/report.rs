@@ -14,44 +14,61 @@ use crate::rows::MeasuredRow;
 struct Compared {
     figure: Figure,
     relay: Option<f64>,
-    distributor: Option<f64>,
+    core: Option<f64>,
+    jetstream: Option<f64>,
 }
 
 impl Compared {
     /// That nothing was lost is always told; the other failures only where there were any.
     fn is_worth_a_line(&self) -> bool {
-        let happened = [self.relay, self.distributor]
+        let happened = [self.relay, self.core, self.jetstream]
             .into_iter()
             .flatten()
             .any(|value| value > 0.0);
         !self.figure.is_failure() || self.figure == Figure::Lost || happened
     }
 
-    fn ratio(&self) -> Option<f64> {
-        let (relay, distributor) = (self.relay?, self.distributor?);
-        (!self.figure.is_failure() && relay > 0.0).then_some(distributor / relay)
+    fn ratio(&self, of: Option<f64>, to: Option<f64>) -> Option<f64> {
+        let (of, to) = (of?, to?);
+        (!self.figure.is_failure() && to > 0.0).then_some(of / to)
+    }
+
+    fn core_to_relay(&self) -> Option<f64> {
+        self.ratio(self.core, self.relay)
+    }
+
+    fn jetstream_to_relay(&self) -> Option<f64> {
+        self.ratio(self.jetstream, self.relay)
+    }
+
+    fn jetstream_to_core(&self) -> Option<f64> {
+        self.ratio(self.jetstream, self.core)
     }
 }
 
 /// Prints the table to standard output.
 pub(crate) fn print(rows: &[MeasuredRow]) -> std::io::Result<()> {
+    const TITLES: [&str; 6] = ["relay", "core", "JetStream", "core/relay", "JS/relay", "JS/core"];
     let mut out = std::io::stdout().lock();
-    let line = |row: &str, figure: &str, relay: &str, distributor: &str, ratio: &str| {
-        format!("{row:<28}{figure:<34}{relay:>12}{distributor:>14}{ratio:>8}")
+    let line = |row: &str, figure: &str, [relay, core, jetstream, ratios @ ..]: [&str; 6]| {
+        let [first, second, third] = ratios;
+        format!("{row:<28}{figure:<33}{relay:>9}{core:>10}{jetstream:>11}{first:>12}{second:>10}{third:>9}")
     };
-    writeln!(out, "{}", line("", "", "relay", "distributor", "ratio"))?;
+    writeln!(out, "{}", line("", "", TITLES))?;
     for row in rows {
         let mut name = row.name;
         for compared in compare(row).iter().filter(|compared| compared.is_worth_a_line()) {
             let decimals = compared.figure.decimals();
-            let relay = shown(compared.relay, decimals);
-            let distributor = shown(compared.distributor, decimals);
-            let ratio = shown(compared.ratio(), 2);
-            writeln!(
-                out,
-                "{}",
-                line(name, compared.figure.label(), &relay, &distributor, &ratio)
-            )?;
+            let cells = [
+                shown(compared.relay, decimals),
+                shown(compared.core, decimals),
+                shown(compared.jetstream, decimals),
+                shown(compared.core_to_relay(), 2),
+                shown(compared.jetstream_to_relay(), 2),
+                shown(compared.jetstream_to_core(), 2),
+            ];
+            let cells = cells.each_ref().map(String::as_str);
+            writeln!(out, "{}", line(name, compared.figure.label(), cells))?;
             name = "";
         }
     }
@@ -70,8 +87,11 @@ pub(crate) fn to_json(rows: &[MeasuredRow], effort: &Effort) -> Value {
                     json!({
                         "figure": compared.figure.label(),
                         "relay": compared.relay,
-                        "distributor": compared.distributor,
-                        "ratio": compared.ratio(),
+                        "core": compared.core,
+                        "jetstream": compared.jetstream,
+                        "core_to_relay": compared.core_to_relay(),
+                        "jetstream_to_relay": compared.jetstream_to_relay(),
+                        "jetstream_to_core": compared.jetstream_to_core(),
                     })
                 })
                 .collect();
@@ -80,7 +100,8 @@ pub(crate) fn to_json(rows: &[MeasuredRow], effort: &Effort) -> Value {
                 "row": row.name,
                 "figures": figures,
                 "relay_rounds": rounds(&row.relay),
-                "distributor_rounds": rounds(&row.distributor),
+                "core_rounds": rounds(&row.core),
+                "jetstream_rounds": rounds(&row.jetstream),
             })
         })
         .collect();
@@ -97,18 +118,17 @@ fn round_to_json(round: &Round) -> Value {
 
 /// The figures of a row, in the order in which its rounds give them.
 fn compare(row: &MeasuredRow) -> Vec<Compared> {
-    let longest = row
-        .relay
-        .first()
+    let longest = [&row.relay, &row.core, &row.jetstream]
         .into_iter()
-        .chain(row.distributor.first())
+        .filter_map(|rounds| rounds.first())
         .max_by_key(|round| round.len());
     let figures = longest.into_iter().flatten().map(|(figure, _)| *figure);
     figures
         .map(|figure| Compared {
             figure,
             relay: figure.combine(&row.relay),
-            distributor: figure.combine(&row.distributor),
+            core: figure.combine(&row.core),
+            jetstream: figure.combine(&row.jetstream),
         })
         .collect()
 }

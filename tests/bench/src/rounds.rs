@@ -1,102 +1,42 @@
-//! One round of each kind of row: start the program, warm it up, load it, read the figures.
+//! One round of each kind of row with events that are published while the program runs: start it, warm it up, load it,
+//! read the figures.
 //!
-//! Called by `rows`. Every round has a program, a recipient and a tally of its own, so that nothing of one can be
-//! counted in the next. It must not know which rows there are.
+//! Called by `rows`. It must not know which rows there are.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Client;
-use test_support::{NatsServer, http_request};
+use test_support::http_request;
 use tokio::time::Instant;
 
-use crate::clock::Clock;
 use crate::events::{Events, Load};
 use crate::figures::{Figure, Round};
-use crate::measured::{Measured, Program, Surroundings};
-use crate::publisher::{self, Pace};
-use crate::recipient::Recipient;
-use crate::tally::Tally;
+use crate::measured::{Measured, Program};
+use crate::publisher::Pace;
+use crate::stage::{Bench, mebibytes, number, seconds};
 
 /// Events before those that count, where speed is measured.
 const N_WARM_UP: usize = 2_000;
 
-/// What all rounds share.
-#[derive(Debug)]
-pub(crate) struct Bench {
-    pub(crate) nats: NatsServer,
-    pub(crate) publisher: Client,
-    pub(crate) folder: tempfile::TempDir,
-    pub(crate) clock: Clock,
-}
-
-/// A program under measurement, with a recipient of its own.
-struct Stage {
-    measured: Measured,
-    tally: Arc<Tally>,
-    _recipient: Recipient,
-}
-
 impl Bench {
-    pub(crate) async fn start(clock: Clock) -> anyhow::Result<Self> {
-        let nats = NatsServer::start().await?;
-        let publisher = nats.client().await?;
-        Ok(Self {
-            nats,
-            publisher,
-            folder: tempfile::tempdir()?,
-            clock,
-        })
-    }
-
-    /// Ends the server; dropping this would leave a process behind that nobody waits for.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        self.nats.stop().await
-    }
-
-    async fn set_up(&self, program: Program<'_>, n_events: usize, events: &Events) -> anyhow::Result<Stage> {
-        let tally = Arc::new(Tally::new(n_events, events.passing_by_key(), self.clock));
-        let recipient = Recipient::start(Arc::clone(&tally)).await?;
-        let surroundings = Surroundings {
-            nats_url: &self.nats.url(),
-            recipient_port: recipient.port,
-            log: &self.folder.path().join("log"),
-        };
-        let measured = Measured::start(program, surroundings)?;
-        Ok(Stage {
-            measured,
-            tally,
-            _recipient: recipient,
-        })
-    }
-
-    async fn warm_up(&self, stage: &mut Stage, events: &Events, n_events: usize) -> anyhow::Result<()> {
-        stage.measured.wait_until_ready().await?;
-        if publisher::warm_up(&self.publisher, events, n_events, &stage.tally).await? {
-            Ok(())
-        } else {
-            Err(stage.measured.fail("no event was delivered"))
-        }
-    }
-
     /// Speed, processor time, and what was lost on the way.
     pub(crate) async fn throughput(&self, program: Program<'_>, load: Load, n_events: usize) -> anyhow::Result<Round> {
         let events = Events::render(load, self.clock)?;
         let mut stage = self.set_up(program, n_events, &events).await?;
-        self.warm_up(&mut stage, &events, N_WARM_UP).await?;
+        stage.warm_up(&events, N_WARM_UP).await?;
 
         let process = stage.measured.process();
         let cpu_before = process.cpu_seconds()?;
         let begun_ns = self.clock.nanoseconds();
-        let passing = self.publish(&stage, &events, n_events, Pace::Windowed).await?;
+        let passing = stage.publish(&events, n_events, Pace::Windowed).await?;
         let cpu_seconds = process.cpu_seconds()? - cpu_before;
         let elapsed_ns = stage.tally.last_arrival_ns().saturating_sub(begun_ns);
 
         let mut round = vec![
             (Figure::EventsPerSecond, number(n_events) / seconds(elapsed_ns)),
             (Figure::CpuSecondsPer100000, cpu_seconds * 100_000.0 / number(n_events)),
+            stage.peak_memory()?,
         ];
-        round.extend(failures(program, &stage.tally, passing));
+        round.extend(stage.failures(passing));
         Ok(round)
     }
 
@@ -111,11 +51,9 @@ impl Bench {
         let n_events = usize::try_from(u64::from(per_second) * observed.as_secs())?;
         let events = Events::render(load, self.clock)?;
         let mut stage = self.set_up(program, n_events, &events).await?;
-        self.warm_up(&mut stage, &events, N_WARM_UP).await?;
+        stage.warm_up(&events, N_WARM_UP).await?;
 
-        let passing = self
-            .publish(&stage, &events, n_events, Pace::PerSecond(per_second))
-            .await?;
+        let passing = stage.publish(&events, n_events, Pace::PerSecond(per_second)).await?;
 
         let latencies = stage.tally.sorted_latencies_ns();
         let percentile = |percent: usize| {
@@ -126,7 +64,7 @@ impl Bench {
             (Figure::LatencyP50Microseconds, percentile(50)),
             (Figure::LatencyP99Microseconds, percentile(99)),
         ];
-        round.extend(failures(program, &stage.tally, passing));
+        round.extend(stage.failures(passing));
         Ok(round)
     }
 
@@ -134,13 +72,12 @@ impl Bench {
     pub(crate) async fn burst(&self, program: Program<'_>, load: Load, n_events: usize) -> anyhow::Result<Round> {
         let events = Events::render(load, self.clock)?;
         let mut stage = self.set_up(program, n_events, &events).await?;
-        self.warm_up(&mut stage, &events, 1).await?;
+        stage.warm_up(&events, 1).await?;
 
-        let passing = self.publish(&stage, &events, n_events, Pace::Burst).await?;
+        let passing = stage.publish(&events, n_events, Pace::Burst).await?;
 
-        let memory = stage.measured.process().resident_memory()?;
-        let mut round = vec![(Figure::PeakMemoryMebibytes, mebibytes(memory.peak))];
-        round.extend(failures(program, &stage.tally, passing));
+        let mut round = vec![stage.peak_memory()?];
+        round.extend(stage.failures(passing));
         Ok(round)
     }
 
@@ -148,7 +85,7 @@ impl Bench {
     pub(crate) async fn idle(&self, program: Program<'_>, load: Load, observed: Duration) -> anyhow::Result<Round> {
         let events = Events::render(load, self.clock)?;
         let mut stage = self.set_up(program, 0, &events).await?;
-        self.warm_up(&mut stage, &events, 1).await?;
+        stage.warm_up(&events, 1).await?;
 
         let process = stage.measured.process();
         let cpu_before = process.cpu_seconds()?;
@@ -206,7 +143,7 @@ impl Bench {
             let mut between_probes = tokio::time::interval(BETWEEN_PROBES);
             while stage.tally.warmed_up() == 0 {
                 let event = events.warm_up(published);
-                self.publisher.publish(crate::events::SUBJECT, event).await?;
+                stage.client.publish(crate::events::SUBJECT, event).await?;
                 published += 1;
                 tokio::select! {
                     _ = between_probes.tick() => {}
@@ -220,36 +157,4 @@ impl Bench {
             Err(_) => Err(stage.measured.fail("it did not start in time")),
         }
     }
-
-    async fn publish(&self, stage: &Stage, events: &Events, n_events: usize, pace: Pace) -> anyhow::Result<usize> {
-        publisher::publish(&self.publisher, events, n_events, pace, &stage.tally, self.clock).await
-    }
-}
-
-/// What should be 0. The relay promises no order, so it is not counted against it.
-fn failures(program: Program<'_>, tally: &Tally, passing: usize) -> Round {
-    let mut failures = vec![
-        (Figure::Lost, number(passing.saturating_sub(tally.delivered()))),
-        (Figure::Doubled, number(tally.doubled())),
-        (Figure::Unwanted, number(tally.unwanted())),
-    ];
-    if matches!(program, Program::Distributor { .. }) {
-        failures.push((Figure::MisorderedInKey, number(tally.misordered())));
-    }
-    failures
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
-fn number(count: usize) -> f64 {
-    count as f64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "2^53 nanoseconds are a hundred days")]
-fn seconds(nanoseconds: u64) -> f64 {
-    nanoseconds as f64 / 1e9
-}
-
-#[expect(clippy::cast_precision_loss, reason = "memory is far below 2^53 bytes")]
-fn mebibytes(bytes: u64) -> f64 {
-    bytes as f64 / (1024.0 * 1024.0)
 }

@@ -8,15 +8,23 @@ use crate::Effort;
 use crate::clock::Clock;
 use crate::events::Load;
 use crate::figures::Round;
-use crate::measured::Program;
-use crate::rounds::Bench;
+use crate::measured::{Distributor, Mode, Program};
+use crate::stage::Bench;
 
 /// What a row measures.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Throughput,
-    Latency { per_second: u32 },
+    /// As the one before, but in JetStream mode with events that were there before the distributor ran.
+    Stored,
+    Latency {
+        per_second: u32,
+    },
     Burst,
+    Backlog,
+    Posts {
+        n_connections: usize,
+    },
     Idle,
     StartUp,
 }
@@ -30,6 +38,8 @@ struct Row {
     filters: bool,
     /// Deliveries at once by the relay to compare with; `None` where a relay does not do the same work.
     relay_concurrency: Option<usize>,
+    /// In which modes the distributor does this work.
+    modes: &'static [Mode],
 }
 
 const SMALL: Load = Load {
@@ -49,6 +59,14 @@ const PLAIN: Row = Row {
     load: SMALL,
     filters: false,
     relay_concurrency: Some(16),
+    modes: &[Mode::Core, Mode::JetStream],
+};
+
+/// The same for events that wait in a stream.
+const STORED: Row = Row {
+    kind: Kind::Stored,
+    relay_concurrency: None,
+    ..PLAIN
 };
 
 const fn passing(percent: usize) -> Load {
@@ -87,6 +105,22 @@ const ROWS: &[Row] = &[
         load: LARGE,
         ..PLAIN
     },
+    Row {
+        name: "1 KB stored, filter 100 %",
+        filters: true,
+        ..STORED
+    },
+    Row {
+        name: "1 KB stored, filter 1 %",
+        filters: true,
+        load: passing(1),
+        ..STORED
+    },
+    Row {
+        name: "32 KB stored, no filter",
+        load: LARGE,
+        ..STORED
+    },
     // In order within the key means one at a time: so does the relay here.
     Row {
         name: "1 KB, one key",
@@ -111,6 +145,25 @@ const ROWS: &[Row] = &[
         ..PLAIN
     },
     Row {
+        name: "backlog of 1 KB, 50 ms each",
+        kind: Kind::Backlog,
+        modes: &[Mode::JetStream],
+        ..STORED
+    },
+    Row {
+        name: "POST /event, 1 KB",
+        kind: Kind::Posts { n_connections: 16 },
+        relay_concurrency: None,
+        ..PLAIN
+    },
+    Row {
+        name: "POST /event, 32 KB",
+        kind: Kind::Posts { n_connections: 16 },
+        relay_concurrency: None,
+        load: LARGE,
+        ..PLAIN
+    },
+    Row {
         name: "idle",
         kind: Kind::Idle,
         relay_concurrency: None,
@@ -129,10 +182,12 @@ const ROWS: &[Row] = &[
 pub(crate) struct MeasuredRow {
     pub(crate) name: &'static str,
     pub(crate) relay: Vec<Round>,
-    pub(crate) distributor: Vec<Round>,
+    pub(crate) core: Vec<Round>,
+    pub(crate) jetstream: Vec<Round>,
 }
 
-/// Measures all rows whose name contains `only`, relay and distributor in turn. Without a distributor, the relay alone.
+/// Measures all rows whose name contains `only`, one program after the other in each round. Without a distributor, the
+/// relay alone.
 pub(crate) async fn measure(
     effort: &Effort,
     distributor: Option<&Path>,
@@ -142,26 +197,27 @@ pub(crate) async fn measure(
     let bench = Bench::start(clock).await?;
     let mut measured_rows = Vec::new();
     for row in ROWS.iter().filter(|row| row.name.contains(only)) {
-        let relay = row.relay_concurrency.map(|concurrency| Program::Relay { concurrency });
-        let distributor = distributor.map(|binary| Program::Distributor {
-            binary,
-            filters: row.filters,
-        });
-        if relay.is_none() && distributor.is_none() {
+        let programs = row.programs(distributor);
+        if programs.is_empty() {
             continue;
         }
         let mut measured = MeasuredRow {
             name: row.name,
             relay: Vec::new(),
-            distributor: Vec::new(),
+            core: Vec::new(),
+            jetstream: Vec::new(),
         };
         for round in 1..=effort.rounds {
             eprintln!("{}: round {round} of {}", row.name, effort.rounds);
-            if let Some(program) = relay {
-                measured.relay.push(row.round(&bench, program, effort).await?);
-            }
-            if let Some(program) = distributor {
-                measured.distributor.push(row.round(&bench, program, effort).await?);
+            for &program in &programs {
+                let figures = row.round(&bench, program, effort).await?;
+                let rounds = match program {
+                    Program::Relay { .. } => &mut measured.relay,
+                    Program::Distributor(Distributor { mode: Mode::Core, .. }) => &mut measured.core,
+                    Program::Distributor(_) => &mut measured.jetstream,
+                };
+                rounds.push(figures);
+                bench.clear().await?;
             }
         }
         measured_rows.push(measured);
@@ -171,13 +227,31 @@ pub(crate) async fn measure(
 }
 
 impl Row {
+    fn programs<'a>(&self, distributor: Option<&'a Path>) -> Vec<Program<'a>> {
+        let relay = self.relay_concurrency.map(|concurrency| Program::Relay { concurrency });
+        let filters = self.filters;
+        let in_modes = distributor.into_iter().flat_map(|binary| {
+            let in_mode = move |&mode: &Mode| Program::Distributor(Distributor { binary, filters, mode });
+            self.modes.iter().map(in_mode)
+        });
+        relay.into_iter().chain(in_modes).collect()
+    }
+
     async fn round(&self, bench: &Bench, program: Program<'_>, effort: &Effort) -> anyhow::Result<Round> {
+        let (load, n_events) = (self.load, effort.events);
         match self.kind {
-            Kind::Throughput => bench.throughput(program, self.load, effort.events).await,
-            Kind::Latency { per_second } => bench.latency(program, self.load, per_second, effort.observed).await,
-            Kind::Burst => bench.burst(program, self.load, effort.burst_events).await,
-            Kind::Idle => bench.idle(program, self.load, effort.observed).await,
-            Kind::StartUp => bench.start_up(program, self.load, effort.starts).await,
+            Kind::Stored if program.mode() == Mode::JetStream => bench.stored(program, load, n_events).await,
+            Kind::Throughput | Kind::Stored => bench.throughput(program, load, n_events).await,
+            Kind::Latency { per_second } => bench.latency(program, load, per_second, effort.observed).await,
+            Kind::Burst => bench.burst(program, load, effort.burst_events).await,
+            Kind::Backlog => {
+                bench
+                    .backlog(program, load, effort.backlog_events, effort.observed)
+                    .await
+            }
+            Kind::Posts { n_connections } => bench.posts(program, load, n_connections, n_events).await,
+            Kind::Idle => bench.idle(program, load, effort.observed).await,
+            Kind::StartUp => bench.start_up(program, load, effort.starts).await,
         }
     }
 }

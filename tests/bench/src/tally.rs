@@ -1,6 +1,6 @@
 //! Counts what arrives: lost, doubled, out of order, and when.
 //!
-//! Written by `recipient` from many tasks, read by `publisher` and `rounds`. It must not slow the recipient down: no
+//! Written by `recipient` from many tasks, read by `publisher` and the rounds. It must not slow the recipient down: no
 //! lock, one atomic write or two per event.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
