@@ -17,12 +17,17 @@ help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: ## Check the toolchain, add the WebAssembly target, get two versions of nats-server
+setup: servers ## Check the toolchain, add the WebAssembly target, get two versions of nats-server and a client
+	@tests/support/install-nats-client.sh
+
+# Without the client, which only the quick start of the README needs.
+.PHONY: servers
+servers:
 	@tests/support/prepare-toolchain.sh
 	@tests/support/install-nats-server.sh
 
 .PHONY: demo
-demo: setup ## Show an event on its way from NATS to a service, filtered by components (options: ARGS=…)
+demo: servers ## Show an event on its way from NATS to a service, filtered by components (options: ARGS=…)
 	cargo build -p distributor -p demo
 	@$(target_dir)/debug/demo $(ARGS)
 
@@ -30,6 +35,11 @@ demo: setup ## Show an event on its way from NATS to a service, filtered by comp
 test: setup lint reproducible guests ## Run everything that CI runs
 	$(call step,tests)
 	@tests/support/run-tests.sh
+
+.PHONY: soak
+soak: setup guests ## Run the tests of lost events at full length, with a release build (about 40 min)
+	$(call step,soak)
+	@SOAK=1 cargo test --release --package distributor --test e2e jetstream:: -- --test-threads=1 --nocapture
 
 .PHONY: lint
 lint: ## Check format, clippy, documentation and dependencies
@@ -53,10 +63,10 @@ guests: ## Build the misbehaving components that the tests load
 	@tests/support/build-guests.sh
 
 .PHONY: bench
-bench: setup ## Measure beside a bare relay, end to end (options: ARGS=--quick, ARGS=--help)
+bench: servers ## Measure beside a bare relay, end to end (options: ARGS=--quick, ARGS=--help)
 	cargo build --release -p distributor -p bench
 	@$(target_dir)/release/bench $(ARGS)
 
 .PHONY: bench-micro
-bench-micro: setup ## Measure single steps: parsing, matching, one call of a component
+bench-micro: servers ## Measure single steps: parsing, matching, one call of a component
 	cargo bench -p distributor $(ARGS)

@@ -28,7 +28,7 @@ async fn a_failed_delivery_is_tried_again_until_it_succeeds() {
 }
 
 #[tokio::test]
-async fn every_status_but_2xx_is_tried_again() {
+async fn some_statuses_are_tried_again_and_others_are_final() {
     let peers = Peers::start().await;
     let failed = Mutex::new(HashSet::new());
     // The id of each event is the status that its first attempt gets.
@@ -37,17 +37,31 @@ async fn every_status_but_2xx_is_tried_again() {
         let is_first = failed.lock().unwrap().insert(status);
         Reply::status(if is_first { status } else { 202 })
     });
-    let _app = peers.app(&[ALL_TOPICS]).await;
+    let process = peers.process(&[ALL_TOPICS]).await;
 
-    let statuses = ["204", "301", "302", "400", "404", "429", "503"];
+    let final_ones = ["301", "302", "400", "413", "422", "501"];
+    let others = ["404", "408", "409", "425", "429", "500", "502", "503"];
+    let statuses = ["204"].into_iter().chain(final_ones).chain(others);
     peers.publish_all(statuses.map(|status| event_in(status, status))).await;
 
-    let mut delivered = peers.delivered_ids(13).await;
+    let mut expected = vec!["204"];
+    expected.extend(final_ones);
+    expected.extend(others);
+    expected.extend(others);
+    expected.sort_unstable();
+    let mut delivered = peers.delivered_ids(expected.len()).await;
     delivered.sort();
-    let expected = [
-        "204", "301", "301", "302", "302", "400", "400", "404", "404", "429", "429", "503", "503",
-    ];
     assert_eq!(delivered, expected);
+    for status in final_ones {
+        let line = process
+            .wait_for_log(&format!("event_id=\"{status}\""), SOON)
+            .await
+            .unwrap();
+        assert!(
+            line.contains("dead letter") && line.contains(&format!("status={status}")),
+            "{line}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -98,7 +112,7 @@ async fn what_answers_404_or_503_before_it_ever_took_an_event_is_not_ready() {
     peers.publish_all([event("e1"), event("e2")]).await;
 
     assert_eq!(peers.delivered_ids(4).await, ["e1", "e1", "e1", "e2"]);
-    let line = process.wait_for_log("delivery given up", SOON).await.unwrap();
+    let line = process.wait_for_log("dead letter", SOON).await.unwrap();
     assert!(line.contains("e2") && line.contains("404"), "{line}");
 }
 
@@ -297,7 +311,7 @@ async fn giving_up_is_an_error_in_the_log_and_the_next_event_goes_on() {
     peers.publish_all([event("e1"), event("e2")]).await;
 
     assert_eq!(peers.delivered_ids(2).await, ["e1", "e2"]);
-    let line = process.wait_for_log("delivery given up", SOON).await.unwrap();
+    let line = process.wait_for_log("dead letter", SOON).await.unwrap();
     for word in ["ERROR", "e1", TASK_TRIGGERED, "attempt=1", "500"] {
         assert!(line.contains(word), "{word} is missing: {line}");
     }

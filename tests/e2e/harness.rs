@@ -14,7 +14,7 @@ use bytes::Bytes;
 use distributor::app::{self, Listeners, RunError};
 use distributor::config::{self, Config};
 use distributor::plugins::Compiler;
-use distributor::subject::Subject;
+use distributor::subject::{self, Subject};
 use distributor::subscription::{Interest, Subscription};
 use futures_util::StreamExt;
 use serde_json::Value;
@@ -69,7 +69,7 @@ impl Peers {
     /// A distributor in this process that a control plane has told what to listen for. Returns when it does.
     pub(crate) async fn app_interested_in(&self, interest: Interest, variables: &[(&str, &str)]) -> App {
         let config = self.config(variables);
-        let (event_path, subjects) = (config.server.event_path.clone(), interest.subjects());
+        let (event_path, subjects) = (config.server.event_path.clone(), subject::cover(&interest.patterns()));
         let already = self.n_listening(&subjects).await;
         let app = App::start(config, interest).await;
         self.wait_until_connected(app.address, &event_path).await;
@@ -80,7 +80,7 @@ impl Peers {
     /// The distributor as a process. Returns when it listens, over HTTP and NATS.
     pub(crate) async fn process(&self, variables: &[(&str, &str)]) -> DistributorProcess {
         let config = self.config(variables);
-        let subjects = Interest::topics(config.nats.topics).subjects();
+        let subjects = subject::cover(&config.nats.topics);
         let already = self.n_listening(&subjects).await;
         let mut process = self.starting_process(variables);
         process

@@ -13,14 +13,19 @@
 mod harness;
 
 mod configuration;
+mod dead_letters;
 mod delivery;
 mod filtering;
 mod forwarding;
+mod jetstream;
 mod outages;
 mod payloads;
 mod plugin_failures;
 mod plugin_loading;
 mod plugins;
+mod quick_start;
 mod receiving;
 mod shutdown;
+mod storing;
+mod stream_lookup;
 mod subscriptions;

@@ -84,9 +84,9 @@ async fn what_is_not_delivered_in_time_is_counted_in_the_log() {
     process.terminate().unwrap();
 
     assert_eq!(exit_code(&mut process).await, 0);
-    let lost = lines_with(&process, "these deliveries are lost");
+    let lost = lines_with(&process, "these events are lost");
     assert_eq!(lost.len(), 1);
-    assert!(lost[0].contains("ERROR") && lost[0].contains("pending=3"), "{lost:?}");
+    assert!(lost[0].contains("ERROR") && lost[0].contains("lost=3"), "{lost:?}");
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ impl Deliveries {
                 self.lanes.done(key);
             }
             Some(_) if self.is_ending.is_cancelled() && delivery.receipt.can_be_given_back() => {
-                delivery.give_back(Duration::ZERO);
+                delivery.leave();
                 self.lanes.done(key);
             }
             Some(moment) => self.lanes.wait_until(moment, key, delivery),
@@ -149,7 +149,7 @@ impl Deliveries {
             return;
         };
         let part = &mut delivery.parts[number];
-        match self.dead_letters.store(&letter).await {
+        match self.outside.store(&letter).await {
             Ok(stored) => {
                 part.settle(false);
                 if letter.reason == Reason::Malformed {
@@ -215,7 +215,7 @@ impl Deliveries {
         loop {
             let (start, start_time) = (Instant::now(), SystemTime::now());
             let result = self
-                .recipient
+                .outside
                 .deliver(&part.event, part.subscription_id(), part.attempts)
                 .await;
             let was_ready = self.was_ready.load(Ordering::Relaxed);

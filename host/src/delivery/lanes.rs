@@ -15,6 +15,9 @@ use tokio::time::Instant;
 /// A delivery that waits for longer than this may wait with its source.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 
+/// Deliveries with long pauses that make room at once.
+const MAX_WAITING_TAKEN: usize = 64;
+
 /// What keeps deliveries in order: equal keys are delivered one after the other.
 ///
 /// It is a hash. Two texts with the same one wait for each other without need, which harms nobody.
@@ -164,24 +167,37 @@ impl<T> Lanes<T> {
         taken
     }
 
-    /// Takes out some deliveries that cannot start, if workers are idle while memory is full of those: up to `max` of
-    /// what stands more than `keep` behind the first of its key, or else those that have to wait the longest, with all
-    /// that stands behind them. Of each key the last goes first, so that the order of the others stays.
-    pub(super) fn take_stuck(&self, n_workers: usize, keep: usize, max: usize, wanted: impl Fn(&T) -> bool) -> Vec<T> {
+    /// Takes out some deliveries that cannot start, if workers are idle: what stands more than `keep` behind a first of its
+    /// key that waits, or with `behind_tried` behind one that is being tried; or else some of those that have to wait the
+    /// longest, with all that stands behind them. Of each key the last goes first, so that the order of the others stays.
+    pub(super) fn take_stuck(
+        &self,
+        n_workers: usize,
+        keep: usize,
+        behind_tried: bool,
+        wanted: impl Fn(&T) -> bool,
+    ) -> Vec<T> {
         let mut state = self.state();
+        let state = &mut *state;
         if state.n_tried >= n_workers || !state.ready.is_empty() {
             return Vec::new();
         }
         let mut taken = Vec::new();
-        for queue in state.behind.values_mut() {
-            while queue.len() > keep && taken.len() < max && queue.back().is_some_and(&wanted) {
+        let mut take_surplus = |queue: &mut VecDeque<T>| {
+            while queue.len() > keep && queue.back().is_some_and(&wanted) {
                 taken.extend(queue.pop_back());
+            }
+        };
+        if behind_tried {
+            state.behind.values_mut().for_each(take_surplus);
+        } else {
+            for (key, _) in state.waiting.values() {
+                state.behind.get_mut(key).into_iter().for_each(&mut take_surplus);
             }
         }
         let has_surplus = !taken.is_empty();
         let soon = Instant::now() + LONG_PAUSE;
-        while !has_surplus && taken.len() < max {
-            let state = &mut *state;
+        while !has_surplus && taken.len() < MAX_WAITING_TAKEN {
             let Some((&(moment, _), (key, head))) = state.waiting.last_key_value() else {
                 break;
             };
@@ -350,32 +366,34 @@ mod tests {
     async fn what_cannot_start_makes_room_from_the_back() {
         let lanes = Lanes::default();
         let (a, b) = (lanes.key(Some("a")), lanes.key(Some("b")));
-        for number in 1..=5 {
+        for number in 1..=6 {
             lanes.push(a, number);
         }
         lanes.push(b, 10);
         lanes.push(b, 11);
         let any = |_: &i32| true;
-        assert!(lanes.take_stuck(2, 2, 9, any).is_empty(), "a and b are ready");
+        assert!(lanes.take_stuck(2, 3, true, any).is_empty(), "a and b are ready");
         let (_, head_of_a) = lanes.next().await.unwrap();
         let (_, head_of_b) = lanes.next().await.unwrap();
-        assert!(lanes.take_stuck(2, 2, 9, any).is_empty(), "no worker is idle");
-        assert_eq!(lanes.take_stuck(3, 2, 9, any), [5, 4], "2 and 3 stay behind 1");
-        assert!(lanes.take_stuck(3, 2, 9, any).is_empty());
+        assert!(lanes.take_stuck(2, 3, true, any).is_empty(), "no worker is idle");
+        assert!(lanes.take_stuck(3, 3, false, any).is_empty(), "nothing waits");
+        assert_eq!(lanes.take_stuck(3, 3, true, any), [6, 5], "2, 3 and 4 stay behind 1");
         lanes.wait_until(Instant::now() + Duration::from_secs(60), a, head_of_a);
         lanes.wait_until(Instant::now() + Duration::from_secs(5), b, head_of_b);
+        assert_eq!(lanes.take_stuck(3, 2, false, any), [4]);
+        assert!(
+            lanes.take_stuck(3, 9, false, |&number| number != 2).is_empty(),
+            "2 has to stay"
+        );
+        let all_but_b = |number: &i32| *number < 10;
         assert_eq!(
-            lanes.take_stuck(3, 2, 2, any),
+            lanes.take_stuck(3, 9, false, all_but_b),
             [3, 2, 1],
             "a waits longest, and goes as a whole"
         );
-        assert!(
-            lanes.take_stuck(3, 2, 9, |&number| number != 11).is_empty(),
-            "11 has to stay"
-        );
         assert_eq!(lanes.count(), 2);
-        lanes.push(a, 6);
-        assert_eq!(lanes.next().await, Some((a, 6)), "the key is free again");
+        lanes.push(a, 7);
+        assert_eq!(lanes.next().await, Some((a, 7)), "the key is free again");
     }
 
     #[tokio::test(start_paused = true)]

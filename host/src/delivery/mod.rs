@@ -8,6 +8,9 @@ mod attempt;
 mod body;
 mod gate;
 mod lanes;
+#[cfg(test)]
+mod model;
+mod outside;
 mod part;
 mod recipient;
 mod verdict;
@@ -23,6 +26,7 @@ pub(crate) use self::body::Outgoing;
 use self::gate::Gate;
 pub use self::lanes::Key;
 use self::lanes::Lanes;
+use self::outside::Outside;
 pub use self::part::{Delivery, Part};
 pub use self::recipient::AttemptError;
 pub(crate) use self::recipient::Recipient;
@@ -35,22 +39,19 @@ use crate::telemetry::Counters;
 
 /// Events of one key that stay in memory while memory is full and others could be delivered.
 const KEPT_PER_KEY: usize = 31;
-/// Events that make room at once.
-const MAX_STUCK: usize = 64;
 
 /// Takes events to the service.
 #[derive(Debug)]
 pub struct Deliveries {
     /// In boxes: the queues of a burst would otherwise be as large as the events themselves.
     lanes: Lanes<Box<Delivery>>,
-    recipient: Recipient,
+    outside: Outside,
     policy: Policy,
     gate: Gate,
     /// Whether the service has ever taken an event.
     was_ready: AtomicBool,
     /// What the service has answered by events of its own.
     answers: Arc<Answers>,
-    dead_letters: DeadLetters,
     ordering: config::Ordering,
     max_retries: u32,
     first_pause: Duration,
@@ -70,14 +71,18 @@ impl Deliveries {
         answers: Arc<Answers>,
         counters: Arc<Counters>,
     ) -> Self {
+        let outside = Outside::Real(Recipient::new(config), dead_letters);
+        Self::to(outside, config, answers, counters)
+    }
+
+    fn to(outside: Outside, config: &DeliveryConfig, answers: Arc<Answers>, counters: Arc<Counters>) -> Self {
         Self {
             lanes: Lanes::default(),
-            recipient: Recipient::new(config),
+            outside,
             policy: Policy::new(config),
             gate: Gate::default(),
             was_ready: AtomicBool::new(false),
             answers,
-            dead_letters,
             ordering: config.ordering,
             max_retries: config.retries,
             first_pause: config.first_pause,
@@ -107,7 +112,7 @@ impl Deliveries {
     /// Queues a delivery.
     pub fn push(&self, key: Key, delivery: Delivery) {
         if self.is_ending.is_cancelled() && delivery.receipt.can_be_given_back() {
-            delivery.give_back(Duration::ZERO);
+            delivery.leave();
         } else {
             self.lanes.push(key, Box::new(delivery));
         }
@@ -139,9 +144,14 @@ impl Deliveries {
 
     /// Makes room where memory is full of events that cannot start while others could: gives some of them back, to come
     /// again after `pause` or when they are due. Returns how many.
-    pub fn make_room(&self, pause: Duration) -> usize {
+    ///
+    /// What stands behind a delivery that is being tried will start soon, unless that takes long: it goes back only if
+    /// memory has been full for a while.
+    pub fn make_room(&self, pause: Duration, for_a_while: bool) -> usize {
         let can_go = |delivery: &Box<Delivery>| delivery.receipt.can_be_given_back();
-        let stuck = self.lanes.take_stuck(self.concurrency, KEPT_PER_KEY, MAX_STUCK, can_go);
+        let stuck = self
+            .lanes
+            .take_stuck(self.concurrency, KEPT_PER_KEY, for_a_while, can_go);
         let n_stuck = stuck.len();
         for delivery in stuck {
             delivery.give_back(pause);
@@ -156,7 +166,7 @@ impl Deliveries {
         // Whoever gets them gets them in their order.
         unstarted.sort_by_key(|delivery| delivery.receipt.stream_position().map(|(_, sequence)| sequence));
         for delivery in unstarted {
-            delivery.give_back(Duration::ZERO);
+            delivery.leave();
         }
     }
 

@@ -37,6 +37,8 @@ const FIRST_RECHECK_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_RECHECK_PAUSE: Duration = Duration::from_secs(30);
 /// Other replicas may learn of a change this much later: as long as two heartbeats take.
 const NARROW_AFTER: Duration = Duration::from_secs(20);
+/// A stream that does not keep its topics for us by then, because its consumer cannot be had, does not hold up the others.
+const KEPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// After a topic has moved to a stream, what came over core NATS just before may come from there as well.
 const OVERLAP: Duration = Duration::from_secs(5);
 
@@ -153,7 +155,7 @@ impl Planner {
                 let work = async {
                     let plan = self.judge(topics).await;
                     is_complete = plan.unstored.is_empty() || never_asks;
-                    self.apply(plan).await;
+                    is_complete &= self.apply(plan).await;
                 };
                 tokio::select! {
                     () = work => {}
@@ -257,8 +259,9 @@ impl Planner {
         }
     }
 
-    /// Makes it so: what a stream takes over is received from both until the stream keeps it for us.
-    async fn apply(&mut self, plan: Plan) {
+    /// Makes it so: what a stream takes over is received from both until the stream keeps it for us. False if that is to be
+    /// tried again.
+    async fn apply(&mut self, plan: Plan) -> bool {
         self.report(&plan);
         self.unstored.clone_from(&plan.unstored);
         let waits = self.sources.config.mode == DeliveryMode::JetStream;
@@ -291,15 +294,21 @@ impl Planner {
                 is_exact,
             });
         }
-        for name in plan.streams.keys() {
-            if let Some(running) = self.running.get_mut(name) {
-                running.source.is_kept().await;
+        let kept = async {
+            for name in plan.streams.keys() {
+                if let Some(running) = self.running.get_mut(name) {
+                    running.source.is_kept().await;
+                }
             }
+        };
+        if tokio::time::timeout(KEPT_TIMEOUT, kept).await.is_err() {
+            return false;
         }
         self.listen_to(core);
         if leaves_core {
             self.overlap_ends = Some(Instant::now() + OVERLAP);
         }
+        true
     }
 
     fn listen_to(&self, core: BTreeSet<Subject>) {

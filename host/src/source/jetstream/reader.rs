@@ -248,12 +248,14 @@ impl Reader {
 
     /// Asks for as many messages as there is room for, if that is worth it.
     async fn request(&mut self, inbox: &str) -> Result<(), async_nats::client::PublishError> {
-        let (room, room_bytes) = self.budget.room();
-        let n = room.saturating_sub(self.n_requested);
-        self.is_full = self.n_requested == 0 && (n < self.step || room_bytes == 0);
-        if n < self.step || room_bytes == 0 {
-            return Ok(());
+        let mut room = self.room();
+        if room.is_none() && self.n_requested == 0 && self.make_room(false) > 0 {
+            room = self.room();
         }
+        self.is_full = room.is_none() && self.n_requested == 0;
+        let Some((n, room_bytes)) = room else {
+            return Ok(());
+        };
         let question = serde_json::json!({
             "batch": n,
             "max_bytes": room_bytes,
@@ -275,6 +277,18 @@ impl Reader {
             .await
     }
 
+    /// Events and bytes that there is room for, if it is enough to ask for them.
+    fn room(&self) -> Option<(usize, usize)> {
+        let (events, bytes) = self.budget.room();
+        let n = events.saturating_sub(self.n_requested);
+        (n >= self.step && bytes > 0).then_some((n, bytes))
+    }
+
+    fn make_room(&self, for_a_while: bool) -> usize {
+        let deliveries = &self.settings.dispatcher.deliveries;
+        deliveries.make_room(self.ledger.tail_pause(), for_a_while)
+    }
+
     /// How long nothing may happen before it has to be looked into.
     fn patience(&self) -> Duration {
         if self.is_full { STUCK_INTERVAL } else { PULL_HEARTBEAT }
@@ -282,11 +296,11 @@ impl Reader {
 
     /// Looks into it. True if the server has fallen silent.
     fn is_stuck(&mut self) -> bool {
-        let dispatcher = &self.settings.dispatcher;
         if self.is_full {
-            dispatcher.deliveries.make_room(self.ledger.tail_pause());
+            self.make_room(true);
             return false;
         }
+        let dispatcher = &self.settings.dispatcher;
         let is_silent = self.n_requested > 0 && self.last_sign.elapsed() >= PULL_STUCK;
         let is_stuck = is_silent && nats::is_connected(&self.settings.client);
         if is_stuck {
