@@ -37,6 +37,8 @@ async fn the_quick_start_does_what_it_says() {
     }
 
     let mut terminal = Terminal::open();
+    // For when nobody is left to end what runs: with the test, the input of the shell ends.
+    terminal.type_in("trap 'kill $(jobs -p) 2> /dev/null' EXIT\n").await;
     for step in &steps {
         terminal.follow(step).await;
     }

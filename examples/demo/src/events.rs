@@ -1,6 +1,6 @@
 //! The events that the demo publishes: a day at a Keptn control plane, with a few things gone wrong.
 //!
-//! Called by `main`. It must not know what becomes of an event: that is for the distributor to decide, and for the demo
+//! Called by `main` and the acts. It must not know what becomes of an event: that is for the distributor to decide, and for the demo
 //! to find out.
 
 use std::time::SystemTime;
@@ -8,6 +8,11 @@ use std::time::SystemTime;
 use anyhow::Context;
 use bytes::Bytes;
 use serde_json::{Value, json};
+
+/// A task that the service crashes on until it is fixed.
+pub(crate) const CRASHES: &str = "sh.keptn.event.rollback.triggered";
+/// A task that the service does not know until it is fixed.
+pub(crate) const UNKNOWN: &str = "sh.keptn.event.approval.triggered";
 
 /// What is published to NATS.
 #[derive(Clone, Debug)]
@@ -47,6 +52,28 @@ pub(crate) fn run() -> anyhow::Result<Vec<Publication>> {
         hello.triggered("release", "production")?,
         carts.triggered("release", "production")?,
     ])
+}
+
+/// Tasks of one context, so that their order counts.
+///
+/// # Errors
+/// When the system gives no new ids.
+pub(crate) fn in_order(n: usize) -> anyhow::Result<Vec<Publication>> {
+    let carts = Sequence::new("sockshop", "carts", "0c5e6d1f2a3b4c5d6e7f8091a2b3c4d5e6f70819")?;
+    (0..n).map(|_| carts.triggered("test", "dev")).collect()
+}
+
+/// What the service cannot take before it is fixed.
+///
+/// # Errors
+/// When the system gives no new ids.
+pub(crate) fn poison() -> anyhow::Result<Vec<Publication>> {
+    let carts = Sequence::new("sockshop", "carts", "5b7c8d9eafb0c1d2e3f405162738495a6b7c8d9e")?;
+    let types = [CRASHES, UNKNOWN];
+    types
+        .map(|ty| Ok(publication(&carts.event(ty, "production")?)))
+        .into_iter()
+        .collect()
 }
 
 /// A UUID that nobody has used.

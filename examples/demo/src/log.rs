@@ -10,13 +10,17 @@ use test_support::Output;
 pub(crate) enum Entry {
     /// A plugin did not want it.
     Dropped { plugin: String, reason: String },
-    /// It is no event.
-    Malformed { error: String },
+    /// It is a dead letter now. No attempt: it was not for the service to refuse it.
+    GivenUp {
+        reason: String,
+        attempt: u64,
+        error: String,
+    },
     /// The service has it.
     Delivered { attempt: u64, status: u64 },
     /// The service did not take it, and is asked again.
     Retried { attempt: u64, error: String },
-    /// The service does not get it, for the reason in the line.
+    /// It is kept nowhere, or nobody wants it, for the reason in the line.
     Lost { line: String },
 }
 
@@ -45,12 +49,13 @@ impl Log {
         }
     }
 
-    /// Takes the first line about the event with this id, or about a message on this subject that is no event.
+    /// Takes the first line about the event with this id, or about a message on this subject that is no event and so
+    /// has no id.
     pub(crate) fn take(&mut self, id: Option<&str>, subject: &str) -> Option<Entry> {
         self.read();
-        let index = self.lines.iter().position(|line| match &line.entry {
-            Entry::Malformed { .. } => field(&line.fields, "subject").is_some_and(|value| value == subject),
-            _ => id.is_some_and(|id| is_about(&line.fields, id)),
+        let index = self.lines.iter().position(|line| {
+            id.is_some_and(|id| is_about(&line.fields, id))
+                || (is_about(&line.fields, "") && field(&line.fields, "subject").is_some_and(|value| value == subject))
         })?;
         Some(self.lines.remove(index).entry)
     }
@@ -79,9 +84,13 @@ fn parse(line: &str) -> Option<Line> {
     let (fields, entry) = if let Some(fields) = behind("dropped by a plugin") {
         let (plugin, reason) = (text(fields, "plugin"), text(fields, "reason"));
         (fields, Entry::Dropped { plugin, reason })
-    } else if let Some(fields) = behind("received something that is no event; dropped") {
-        let error = text(fields, "error");
-        (fields, Entry::Malformed { error })
+    } else if let Some(fields) = behind("not delivered; the event is in the dead letters") {
+        let (reason, attempt, error) = (
+            text(fields, "reason"),
+            number(fields, "attempt")?,
+            text(fields, "error"),
+        );
+        (fields, Entry::GivenUp { reason, attempt, error })
     } else if let Some(fields) = behind("delivered") {
         let (attempt, status) = (number(fields, "attempt")?, number(fields, "status")?);
         (fields, Entry::Delivered { attempt, status })
@@ -89,8 +98,9 @@ fn parse(line: &str) -> Option<Line> {
         let (attempt, error) = (number(fields, "attempt")?, text(fields, "error"));
         (fields, Entry::Retried { attempt, error })
     } else {
-        let fields = behind("delivery given up; the event is lost to the service")
-            .or_else(|| behind("a plugin failed; the event is not delivered"))
+        let fields = behind("dead letter; the event is kept nowhere")
+            .or_else(|| behind("cannot store a dead letter; the event is held back"))
+            .or_else(|| behind("delivered; the service works on it, but did not answer in time"))
             .or_else(|| behind("nobody wants this event; dropped"))?;
         (fields, Entry::Lost { line: rest.to_owned() })
     };
@@ -176,6 +186,18 @@ mod tests {
             Some(&Entry::Retried {
                 attempt: 1,
                 error: "the service answered 503".to_owned(),
+            }),
+        );
+        check(
+            concat!(
+                "2026-11-22T17:25:59.926159Z ERROR not delivered; the event is in the dead letters event_id=\"a\" ",
+                "event_type=\"t\" subject=\"t\" attempt=3 reason=\"retries_exhausted\" error=\"answered 500\""
+            ),
+            "a",
+            Some(&Entry::GivenUp {
+                reason: "retries_exhausted".to_owned(),
+                attempt: 3,
+                error: "answered 500".to_owned(),
             }),
         );
         check(

@@ -5,7 +5,9 @@
 
 mod events;
 mod log;
+mod outage;
 mod path;
+mod poison;
 mod processes;
 mod service;
 mod show;
@@ -17,7 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -38,9 +40,10 @@ const EXIT_INTERRUPTED: u8 = 130;
 /// Shows events on their way through the distributor.
 ///
 /// Starts a nats-server, a small service and the distributor, publishes a run of Keptn events, and shows of each what
-/// came in, whether it was filtered and why, how it was delivered, and what the service sent back. Nothing is made up:
-/// every line was seen on NATS, in the service's journal or in the distributor's log, and in the end the numbers of all
-/// three have to agree.
+/// came in, whether it was filtered and why, how it was delivered, and what the service sent back. Then the service is
+/// down for a while, and then it cannot take some events, which end in the dead letters until it is fixed. Nothing is made
+/// up: every line was seen on NATS, in the service's journal or in the distributor's log, and in the end the numbers of
+/// all three have to agree.
 #[derive(Debug, Parser)]
 #[command(after_long_help = HELP)]
 struct Arguments {
@@ -57,9 +60,10 @@ const HELP: &str = "\
 How to read it:
   came in    the bold line: NATS subject, project / stage / service, start of the shkeptncontext
   filtered   a plugin dropped the event; what follows is the plugin's own reason
-  refused    the message is not a CloudEvent
+  refused    the message is not a CloudEvent; it is kept as a dead letter
   not heard  PUBSUB_TOPIC does not match its type, so NATS did not give it to the distributor
   not taken  the service did not answer with 2xx; the distributor tries again after a pause
+  given up   no attempt is left, or none can help; the event is kept as a dead letter
   delivered  the service has it; the time counts from when the event was published
   came back  an event of the service: sent to POST /event of the distributor, then seen on NATS
 
@@ -154,20 +158,22 @@ Events go from NATS through a filter, a WebAssembly component in the distributor
 its answers go back. All lines below were seen on NATS, by the service, or in the distributor's log.
 
   nats-server  pid {nats_pid:<8} {}, with JetStream; watched on {}
+                            stream keptn stores {}, for durable consumer
+                            {}
   distributor  pid {:<8} http://{distributor}/event, PUBSUB_TOPIC={TOPIC}
                             PROJECT_FILTER={PROJECT}, plugin {}
   service      pid {:<8} http://127.0.0.1:{}/, in this process; sometimes busy (503)
 ",
         processes.nats.url(),
         watch::SUBJECTS,
+        watch::SUBJECTS,
+        processes.durable,
         processes.distributor_pid,
         processes.plugin().await?,
         std::process::id(),
         path.service.port(),
     ))?;
 
-    // The server handles what comes over one connection in order: with this event it has the distributor's
-    // subscription too, and none of the following ones is missed.
     let id = path.service.report_problem(distributor).await?;
     let report = path
         .watch
@@ -184,7 +190,10 @@ its answers go back. All lines below were seen on NATS, by the service, or in th
         let message = path.next(LIMIT).await?;
         path.follow(message).await?;
     }
-    Ok(())
+    path.outage(processes).await.context("the service that was down")?;
+    path.poison(processes)
+        .await
+        .context("the events that the service could not take")
 }
 
 /// Says what became of it all.

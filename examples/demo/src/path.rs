@@ -1,6 +1,6 @@
 //! One event after the other, on its way: what came in, what became of it, what came back.
 //!
-//! Called by `main`. Each step is shown when it has been seen: on NATS, in the service's journal, or in the
+//! Called by `main` and the acts. Each step is shown when it has been seen: on NATS, in the service's journal, or in the
 //! distributor's log, and where two of them tell of the same thing they must agree. It must not guess.
 
 use std::time::Duration;
@@ -87,16 +87,21 @@ impl Path {
     /// # Errors
     /// When something that must happen was not seen, or two accounts differ.
     pub(crate) async fn follow(&mut self, mut message: Message) -> anyhow::Result<()> {
-        self.tally.came_in += 1;
-        if let Some((_, at)) = self.published.take_if(|(payload, _)| *payload == message.payload) {
-            message.since = at;
-        }
+        self.came_in(&mut message);
         if !matches_topic(&message.subject) {
             self.unheard.push(message);
             return Ok(());
         }
         let followed = self.follow_heard(&message).await;
         followed.with_context(|| format!("an event came in on {}", message.subject))
+    }
+
+    /// Counts a message, and lets its clock start where it was published by this program.
+    pub(crate) fn came_in(&mut self, message: &mut Message) {
+        self.tally.came_in += 1;
+        if let Some((_, at)) = self.published.take_if(|(payload, _)| *payload == message.payload) {
+            message.since = at;
+        }
     }
 
     async fn follow_heard(&mut self, message: &Message) -> anyhow::Result<()> {
@@ -111,9 +116,16 @@ impl Path {
                     *self.tally.dropped.entry(reason).or_default() += 1;
                     break;
                 }
-                Entry::Malformed { error } => {
+                Entry::GivenUp { reason, error, .. } if reason == "malformed" => {
                     self.show.malformed(&error)?;
                     self.tally.malformed += 1;
+                    break;
+                }
+                Entry::GivenUp { reason, attempt, error } => {
+                    let requested = message.id().and_then(|id| self.service.take_attempt(id));
+                    self.show
+                        .given_up(message, attempt, &reason, &error, requested.as_ref())?;
+                    self.tally.given_up += 1;
                     break;
                 }
                 Entry::Retried { attempt, error } => {
@@ -127,7 +139,9 @@ impl Path {
                     let request = self.request(message, attempt, status)?;
                     self.show.delivered(message, &request)?;
                     self.tally.delivered += 1;
-                    self.answers(message).await?;
+                    for answer in self.answers(message).await? {
+                        self.show.came_back(message, &answer)?;
+                    }
                     break;
                 }
                 Entry::Lost { line } => bail!("the distributor says: {line}"),
@@ -137,7 +151,7 @@ impl Path {
     }
 
     /// The next line of the distributor's log about this message.
-    async fn next_entry(&mut self, message: &Message) -> anyhow::Result<Entry> {
+    pub(crate) async fn next_entry(&mut self, message: &Message) -> anyhow::Result<Entry> {
         let log = &mut self.log;
         let mut entry = None;
         let found = eventually(LIMIT, async || {
@@ -151,7 +165,7 @@ impl Path {
     }
 
     /// The service's own account of the delivery that the distributor speaks of.
-    fn request(&self, message: &Message, attempt: u64, status: u64) -> anyhow::Result<Attempt> {
+    pub(crate) fn request(&self, message: &Message, attempt: u64, status: u64) -> anyhow::Result<Attempt> {
         let request = message.id().and_then(|id| self.service.take_attempt(id));
         let request = request.context("the distributor says that it was delivered, the service knows nothing of it")?;
         ensure!(
@@ -164,30 +178,34 @@ impl Path {
     }
 
     /// What the service sent back through the distributor.
-    async fn answers(&mut self, message: &Message) -> anyhow::Result<()> {
+    pub(crate) async fn answers(&mut self, message: &Message) -> anyhow::Result<[Message; 2]> {
         let triggered = message.event["type"].as_str().unwrap_or_default();
         let task = triggered.strip_suffix("triggered").unwrap_or_default();
-        for kind in ["started", "finished"] {
-            let subject = format!("{task}{kind}");
-            let is_answer =
-                |seen: &Message| seen.subject == subject && seen.event["triggeredid"] == message.event["id"];
-            let answer = self.watch.take(LIMIT, &subject, is_answer).await;
-            let answer = answer.with_context(|| match self.service.not_sent().last() {
-                Some(error) => format!("the service: {error}"),
-                None => "the service knows of no error".to_owned(),
-            })?;
-            ensure!(
-                answer.event["shkeptncontext"] == message.event["shkeptncontext"],
-                "{subject} came back with another context"
-            );
-            self.show.came_back(message, &answer)?;
-            *self.tally.answers.entry(kind).or_default() += 1;
-        }
+        let started = self.answer(message, &format!("{task}started")).await?;
+        *self.tally.answers.entry("started").or_default() += 1;
+        let finished = self.answer(message, &format!("{task}finished")).await?;
+        *self.tally.answers.entry("finished").or_default() += 1;
         // The service reads its answer a little after NATS has the event.
         let expected = self.tally.n_from_service();
         eventually(LIMIT, async || self.service.n_sent() >= expected)
             .await
-            .context("the service's events are on NATS, but the distributor did not confirm them")
+            .context("the service's events are on NATS, but the distributor did not confirm them")?;
+        Ok([started, finished])
+    }
+
+    /// One of them.
+    async fn answer(&self, message: &Message, subject: &str) -> anyhow::Result<Message> {
+        let is_answer = |seen: &Message| seen.subject == subject && seen.event["triggeredid"] == message.event["id"];
+        let answer = self.watch.take(LIMIT, subject, is_answer).await;
+        let answer = answer.with_context(|| match self.service.not_sent().last() {
+            Some(error) => format!("the service: {error}"),
+            None => "the service knows of no error".to_owned(),
+        })?;
+        ensure!(
+            answer.event["shkeptncontext"] == message.event["shkeptncontext"],
+            "{subject} came back with another context"
+        );
+        Ok(answer)
     }
 
     /// The distributor has decided about a later message: what it has no line about, it did not get.

@@ -1,12 +1,13 @@
 //! The programs that take part: a real nats-server and the real distributor, as children of the demo.
 //!
-//! Called by `main`. It must not know events.
+//! Called by `main` and the acts. It must not know events.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
-use test_support::{DistributorProcess, NatsServer};
+use async_nats::jetstream::{consumer, stream};
+use test_support::{DistributorProcess, NatsServer, OutputTo, Stream, create_keptn_stream};
 
 use crate::path::{FOREVER, LIMIT};
 use crate::tally::Counters;
@@ -15,6 +16,8 @@ use crate::tally::Counters;
 pub(crate) const TOPIC: &str = "sh.keptn.event.*.triggered";
 /// The project whose events are wanted.
 pub(crate) const PROJECT: &str = "sockshop";
+/// Attempts that the distributor makes for an event before it gives it up.
+pub(crate) const N_ATTEMPTS: u64 = 3;
 
 /// The children. They are ended when this is dropped.
 #[derive(Debug)]
@@ -23,10 +26,27 @@ pub(crate) struct Processes {
     pub(crate) nats: NatsServer,
     /// Process id of nats-server, where the kernel tells.
     pub(crate) nats_pid: Option<u32>,
+    /// The stream of the control plane.
+    stream: stream::Stream,
     /// The distributor.
     pub(crate) distributor: DistributorProcess,
     /// Its process id.
     pub(crate) distributor_pid: u32,
+    /// Its durable consumer.
+    pub(crate) durable: String,
+    binary: PathBuf,
+    environment: Vec<(&'static str, String)>,
+}
+
+/// What a command of the distributor came to.
+#[derive(Debug)]
+pub(crate) struct CommandOutput {
+    /// Its exit code, if no signal has ended it.
+    pub(crate) exit_code: Option<i32>,
+    /// Its lines on standard output.
+    pub(crate) stdout: String,
+    /// Its lines on standard error.
+    pub(crate) stderr: String,
 }
 
 impl Processes {
@@ -42,28 +62,58 @@ impl Processes {
         );
         let nats = NatsServer::builder().jetstream(true).start().await?;
         let nats_pid = only_child();
-        let mut distributor = DistributorProcess::start(
-            binary,
-            &[
-                ("PUBSUB_URL", &nats.url()),
-                ("PUBSUB_TOPIC", TOPIC),
-                ("PROJECT_FILTER", PROJECT),
-                ("PUBSUB_RECIPIENT_PORT", &service_port.to_string()),
-                // Why a plugin dropped an event is a decision, and decisions are logged at this level.
-                ("LOG_LEVEL", "info,distributor::dispatch=debug"),
-                // Ctrl-C in a terminal ends nats-server at the same moment, and without it there is nothing to wait for.
-                ("SHUTDOWN_DRAIN_TIMEOUT", "1s"),
-            ],
-        )?;
+        // As a control plane of Keptn 1.x makes it, before anything else starts.
+        let stream = create_keptn_stream(&nats.jetstream().await?).await?;
+        let environment = environment(nats.url(), service_port);
+        let variables: Vec<_> = environment
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let mut distributor = DistributorProcess::start(binary, &variables)?;
         distributor.wait_until_ready(LIMIT).await?;
-        distributor.wait_for_log(" subscribed ", LIMIT).await?;
-        distributor.wait_for_log(" connected to NATS ", LIMIT).await?;
+        // From here on the stream keeps for it what is published.
+        let created = distributor
+            .wait_for_log(" created the durable consumer ", LIMIT)
+            .await?;
+        let durable = value_in(&created, "durable").context("the durable consumer has no name")?;
         let distributor_pid = distributor.process().id()?;
         Ok(Self {
             nats,
             nats_pid,
+            stream,
             distributor,
             distributor_pid,
+            durable: durable.to_owned(),
+            binary: binary.to_owned(),
+            environment,
+        })
+    }
+
+    /// Events that the stream still keeps for the distributor: not yet given to it, or given and not yet settled.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub(crate) async fn n_unsettled(&self) -> anyhow::Result<u64> {
+        let consumer = self.stream.get_consumer::<consumer::pull::Config>(&self.durable).await;
+        let mut consumer = consumer.map_err(|error| anyhow!("there is no consumer {}: {error}", self.durable))?;
+        let info = consumer.info().await?;
+        Ok(info.num_pending + u64::try_from(info.num_ack_pending)?)
+    }
+
+    /// Runs `distributor dead-letter …` to its end, with the variables of the running one.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub(crate) async fn dead_letter(&self, arguments: &[&str]) -> anyhow::Result<CommandOutput> {
+        let arguments = [&["dead-letter"], arguments].concat();
+        let variables = self.environment.iter().map(|(name, value)| (*name, value.as_str()));
+        let variables: Vec<_> = variables.collect();
+        let mut command = DistributorProcess::start_with(&self.binary, &arguments, &variables, OutputTo::Memory)?;
+        let status = command.wait_exit(LIMIT).await?;
+        Ok(CommandOutput {
+            exit_code: status.code(),
+            stdout: command.output().text(Stream::Stdout),
+            stderr: command.output().text(Stream::Stderr),
         })
     }
 
@@ -102,18 +152,40 @@ impl Processes {
     /// When it has none.
     pub(crate) async fn plugin(&self) -> anyhow::Result<String> {
         let line = self.distributor.wait_for_log(" plugin loaded ", LIMIT).await?;
-        let value = |name: &str| {
-            let value = line
-                .split(' ')
-                .find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-            value.map(|value| value.trim_matches('"'))
-        };
-        let (name, version) = (value("plugin"), value("version"));
-        let digest = value("digest").and_then(|digest| digest.get(..8));
+        let (name, version) = (value_in(&line, "plugin"), value_in(&line, "version"));
+        let digest = value_in(&line, "digest").and_then(|digest| digest.get(..8));
         let found = name.zip(version).zip(digest);
         let ((name, version), digest) = found.with_context(|| format!("another line was expected: {line}"))?;
         Ok(format!("{name} {version} (sha256 {digest}...)"))
     }
+}
+
+/// What the distributor is told; its commands are told the same, as in a container.
+fn environment(nats_url: String, service_port: u16) -> Vec<(&'static str, String)> {
+    vec![
+        ("PUBSUB_URL", nats_url),
+        ("PUBSUB_TOPIC", TOPIC.to_owned()),
+        ("PUBSUB_GROUP", "demo".to_owned()),
+        ("PUBSUB_RECIPIENT_PORT", service_port.to_string()),
+        ("PROJECT_FILTER", PROJECT.to_owned()),
+        ("K8S_NAMESPACE", "keptn".to_owned()),
+        ("K8S_DEPLOYMENT_NAME", "demo-service".to_owned()),
+        // By default it tries for much longer than anybody wants to watch.
+        ("DELIVERY_RETRY", (N_ATTEMPTS - 1).to_string()),
+        ("DELIVERY_BACKOFF_DELAY", "200ms".to_owned()),
+        // Why a plugin dropped an event is a decision, and decisions are logged at this level.
+        ("LOG_LEVEL", "info,distributor::dispatch=debug".to_owned()),
+        // Ctrl-C in a terminal ends nats-server at the same moment, and without it there is nothing to wait for.
+        ("SHUTDOWN_DRAIN_TIMEOUT", "1s".to_owned()),
+    ]
+}
+
+/// The value of a field without blanks in a line of the distributor's log.
+fn value_in<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let value = line
+        .split(' ')
+        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    value.map(|value| value.trim_matches('"'))
 }
 
 /// The process id of this process' child, as long as there is only one.

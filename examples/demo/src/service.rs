@@ -1,6 +1,6 @@
 //! A small service, as it would run next to a distributor: it takes triggered events and says what became of them.
 //!
-//! Called by `main` and `path`. It must not know NATS: the distributor is all it speaks to.
+//! Called by `main`, `path` and the acts. It must not know NATS: the distributor is all it speaks to.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::events::{new_id, now};
+use crate::events::{self, new_id, now};
 use crate::path::LIMIT;
 
 /// What a task takes here, between `.started` and `.finished`.
@@ -54,6 +54,8 @@ struct Journal {
     n_sent: u64,
     /// Events that the distributor did not take.
     not_sent: Vec<String>,
+    /// Whether it can do what the first version could not.
+    is_fixed: bool,
 }
 
 impl Service {
@@ -78,6 +80,24 @@ impl Service {
     /// Where it listens.
     pub(crate) fn port(&self) -> u16 {
         self.recipient.port()
+    }
+
+    /// Ends listening: connecting is refused from now on. What it has taken is worked on.
+    pub(crate) async fn stop(&mut self) {
+        self.recipient.stop().await;
+    }
+
+    /// Listens again, on the same port.
+    ///
+    /// # Errors
+    /// When another program has taken the port meanwhile.
+    pub(crate) async fn start_again(&mut self) -> anyhow::Result<()> {
+        self.recipient.start_again().await
+    }
+
+    /// From now on it can do what it could not.
+    pub(crate) fn fix(&self) {
+        lock(&self.journal).is_fixed = true;
     }
 
     /// From now on it works, and sends its events to this distributor.
@@ -162,13 +182,10 @@ fn answer(request: &ReceivedRequest, journal: &Mutex<Journal>, tasks: &mpsc::Sen
     *n_requests += 1;
     let number = *n_requests;
 
-    // No service is always there: a deployment to staging finds it busy at first.
-    let is_deployment = event["type"] == "sh.keptn.event.deployment.triggered";
-    let is_busy = is_deployment && event["data"]["stage"] == "staging" && number == 1;
-    let status = if is_busy || tasks.try_send(event).is_err() {
-        503
-    } else {
-        200
+    let status = match refusal(&event, number, journal.is_fixed) {
+        Some(status) => status,
+        None if tasks.try_send(event).is_err() => 503,
+        None => 200,
     };
     journal.attempts.push(Attempt {
         id,
@@ -177,6 +194,17 @@ fn answer(request: &ReceivedRequest, journal: &Mutex<Journal>, tasks: &mpsc::Sen
         arrived: request.arrived,
     });
     status
+}
+
+/// Why a service does not take an event: it is busy, it has a bug, or it does not know what to do.
+fn refusal(event: &Value, number: u64, is_fixed: bool) -> Option<u16> {
+    match event["type"].as_str().unwrap_or_default() {
+        // No service is always there: a deployment to staging finds it busy at first.
+        "sh.keptn.event.deployment.triggered" if event["data"]["stage"] == "staging" && number == 1 => Some(503),
+        events::CRASHES if !is_fixed => Some(500),
+        events::UNKNOWN if !is_fixed => Some(422),
+        _ => None,
+    }
 }
 
 /// One task: `.started`, the work, `.finished`.

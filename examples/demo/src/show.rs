@@ -1,6 +1,6 @@
 //! Puts it on the screen: at most 100 columns, in colour only where somebody looks.
 //!
-//! Called by `path` and `main`. It must not know where the facts come from. Text from outside is shown without control
+//! Called by `path`, the acts and `main`. It must not know where the facts come from. Text from outside is shown without control
 //! characters, which could otherwise change what the terminal shows.
 
 use std::io::{self, IsTerminal, Write};
@@ -16,11 +16,16 @@ const WIDTH: usize = 100;
 /// Width of what stands left of the time.
 const WIDTH_BEFORE_TIME: usize = WIDTH - "  +1000.0 ms".len();
 
+/// What a step means at first sight.
 #[derive(Clone, Copy, Debug)]
-enum Colour {
+pub(crate) enum Colour {
+    /// Well.
     Green,
+    /// As somebody wants it.
     Yellow,
+    /// Not well.
     Red,
+    /// By the way.
     Blue,
 }
 
@@ -83,7 +88,46 @@ impl Show {
 
     /// It is no event.
     pub(crate) fn malformed(&mut self, error: &str) -> io::Result<()> {
-        self.step(Colour::Red, "refused", &format!("by the distributor: {error}"), None)
+        self.step(Colour::Red, "refused", &format!("now a dead letter: {error}"), None)
+    }
+
+    /// It is not tried again.
+    pub(crate) fn given_up(
+        &mut self,
+        message: &Message,
+        attempt: u64,
+        reason: &str,
+        error: &str,
+        requested: Option<&Attempt>,
+    ) -> io::Result<()> {
+        let answer = requested.map_or_else(|| error.to_owned(), |request| format!("answered {}", request.status));
+        let since = requested.map(|request| (message.since, request.arrived));
+        let text = format!("attempt {attempt}: {answer}; now a dead letter ({reason})");
+        self.step(Colour::Red, "given up", &text, since)
+    }
+
+    /// A command that somebody could have typed.
+    pub(crate) fn command(&mut self, command: &str) -> io::Result<()> {
+        let command = self.bold(&format!("$ {command}"));
+        writeln!(self.out, "{command}")
+    }
+
+    /// What it said in sentences, broken where lines are too long.
+    pub(crate) fn sentences(&mut self, text: &str) -> io::Result<()> {
+        for line in text.lines() {
+            let mut row = String::new();
+            for word in line.split(' ') {
+                if !row.is_empty() && row.chars().count() + 1 + word.chars().count() > WIDTH {
+                    self.text(&std::mem::take(&mut row))?;
+                }
+                if !row.is_empty() {
+                    row.push(' ');
+                }
+                row.push_str(word);
+            }
+            self.text(&row)?;
+        }
+        Ok(())
     }
 
     /// Nobody listens for it.
@@ -155,6 +199,13 @@ impl Show {
         row("  of a type that nobody listens for", tally.unheard, "")?;
         row("  received by the distributor", tally.received(), "received")?;
         row("    not an event", tally.malformed, "malformed")?;
+        row("    given up", tally.given_up, "")?;
+        row(
+            "      dead letters in all",
+            tally.given_up + tally.malformed,
+            "dead_lettered",
+        )?;
+        row("      delivered by a redrive", tally.redriven, "")?;
         row("    filtered", tally.n_dropped(), "dropped")?;
         for (reason, n) in &tally.dropped {
             row(&format!("      {reason}"), *n, "")?;
@@ -171,16 +222,20 @@ impl Show {
     /// The numbers add up.
     pub(crate) fn adds_up(&mut self, tally: &Tally) -> io::Result<()> {
         let verdict = self.coloured(Colour::Green, "It adds up:");
-        let (published, delivered) = (tally.published, tally.delivered);
+        let (published, delivered, given_up) = (tally.published, tally.delivered, tally.given_up);
         writeln!(
             self.out,
-            "{verdict} {published} published = {delivered} delivered + {} filtered + {} not an event + {} not heard,",
+            "{verdict} {published} published = {delivered} delivered + {} filtered + {} not an event + {} not heard + \
+             {given_up} given up,",
             tally.n_dropped(),
             tally.malformed,
             tally.unheard
         )?;
         self.text(&format!(
-            "and each of the {delivered} delivered came back as started and as finished."
+            "and of the {given_up} given up {} were redriven. Each of the {} that the service took came back as\n\
+             started and as finished. Nothing is lost, and nothing came twice.",
+            tally.redriven,
+            delivered + tally.redriven
         ))
     }
 
@@ -194,7 +249,14 @@ impl Show {
         Ok(())
     }
 
-    fn step(&mut self, colour: Colour, label: &str, text: &str, since: Option<(Instant, Instant)>) -> io::Result<()> {
+    /// Something that happened, and how long after what.
+    pub(crate) fn step(
+        &mut self,
+        colour: Colour,
+        label: &str,
+        text: &str,
+        since: Option<(Instant, Instant)>,
+    ) -> io::Result<()> {
         let label = self.coloured(colour, &fit(label, 11));
         let Some((from, to)) = since else {
             let text = fit(text, WIDTH - 16);

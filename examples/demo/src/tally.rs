@@ -1,6 +1,6 @@
 //! Counts what was seen, and says where the numbers do not add up.
 //!
-//! Called by `path` and `main`. It knows only numbers.
+//! Called by `path`, the acts and `main`. It knows only numbers.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,12 @@ pub(crate) struct Tally {
     pub(crate) unheard: u64,
     /// Events that a plugin dropped, by its reason.
     pub(crate) dropped: BTreeMap<String, u64>,
-    /// Messages that are no events.
+    /// Messages that are no events; they are dead letters.
     pub(crate) malformed: u64,
+    /// Events that were given up; they are dead letters too.
+    pub(crate) given_up: u64,
+    /// Of those, events that the service has taken after all, because a command delivered them.
+    pub(crate) redriven: u64,
     /// Events that the service has taken.
     pub(crate) delivered: u64,
     /// Attempts that failed and were followed by another.
@@ -84,19 +88,12 @@ impl Tally {
                 problems.push(format!("{what}: {left} is not {right}"));
             }
         };
-        let outcomes = self.delivered + self.n_dropped() + self.malformed + self.unheard;
+        let outcomes = self.delivered + self.n_dropped() + self.malformed + self.given_up + self.unheard;
         check("published and seen on NATS", self.published, self.came_in);
         check("published and accounted for", self.published, outcomes);
-        check(
-            "delivered and answered with .started",
-            self.delivered,
-            self.n_answers("started"),
-        );
-        check(
-            "delivered and answered with .finished",
-            self.delivered,
-            self.n_answers("finished"),
-        );
+        let taken = self.delivered + self.redriven;
+        check("taken and answered with .started", taken, self.n_answers("started"));
+        check("taken and answered with .finished", taken, self.n_answers("finished"));
         check("sent by the service and seen on NATS", n_sent, self.n_from_service());
         for (what, n) in [
             ("messages that belong to nothing", left.messages),
@@ -115,7 +112,13 @@ impl Tally {
             ("plugin_failures", 0),
             ("delivered", self.delivered),
             ("retried", self.retried),
+            ("unconfirmed", 0),
+            ("dead_lettered", self.malformed + self.given_up),
+            ("dead_letter_failures", 0),
             ("undelivered", 0),
+            ("received_again", 0),
+            ("duplicates", 0),
+            ("given_back", 0),
             ("forwarded", n_sent),
         ] {
             match counters.get(name) {
