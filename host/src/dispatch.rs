@@ -143,7 +143,7 @@ impl Dispatcher {
             direction: Direction::Incoming,
             subscription: subscription.as_deref(),
             received_on: subject,
-            receipt: u32::try_from(receipt.n_deliveries()).unwrap_or(u32::MAX),
+            receipt: receipt.n_deliveries(),
         };
         match chain.run(event, &context).await {
             Ok(Passage::Unchanged) => parts.push(Part::unchanged(event, subscription.clone())),

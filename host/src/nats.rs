@@ -14,8 +14,9 @@ use crate::telemetry::Counters;
 
 /// Pauses between attempts grow up to this, so that events flow again soon after NATS is back.
 const LONGEST_RECONNECT_PAUSE: Duration = Duration::from_secs(1);
-/// A connection that is dead without having been closed is found after two of these.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// A connection that is dead without having been closed is given up when the third of these goes out unanswered: after 15
+/// seconds at most.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Messages between the socket and the task that takes them over at once; see [`crate::source::core`].
 const SUBSCRIPTION_CAPACITY: usize = 65_536;
 

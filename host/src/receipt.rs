@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use crate::budget::Held;
-use crate::delivery::Key;
+use crate::delivery::{GivenUp, Key};
 use crate::source::jetstream::Ledger;
 
 /// The duty to settle one event. Dropped without that, the event goes back to where it came from, if that is possible.
@@ -28,7 +28,8 @@ enum Origin {
     Stream {
         ledger: Arc<Ledger>,
         sequence: u64,
-        n_deliveries: u64,
+        /// Short, because thousands of receipts may wait.
+        n_deliveries: u32,
     },
     /// Nothing is owed any more.
     Settled,
@@ -45,6 +46,10 @@ pub struct PartProgress {
     pub attempts: u32,
     /// The first one that reached the service.
     pub first_attempt: Option<(Instant, SystemTime)>,
+    /// Not to be tried before.
+    pub due: Option<Instant>,
+    /// Why it is to be a dead letter, if it could not be stored as one.
+    pub given_up: Option<Box<GivenUp>>,
 }
 
 impl Receipt {
@@ -62,7 +67,7 @@ impl Receipt {
             origin: Origin::Stream {
                 ledger,
                 sequence,
-                n_deliveries,
+                n_deliveries: u32::try_from(n_deliveries).unwrap_or(u32::MAX),
             },
             _held: held,
         }
@@ -92,7 +97,7 @@ impl Receipt {
     }
 
     /// How many times the event was received, counted over all instances.
-    pub fn n_deliveries(&self) -> u64 {
+    pub fn n_deliveries(&self) -> u32 {
         match self.origin {
             Origin::Stream { n_deliveries, .. } => n_deliveries,
             _ => 1,

@@ -19,6 +19,9 @@ use crate::subject::{Subject, is_wildcard};
 /// Time for one answer where hardly anybody can give it, see [`Streams::is_alone_without_jetstream`].
 const HARDLY_EXPECTED_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Why nothing was asked.
+const DENIED: &str = "this account may not publish to $JS.API.STREAM.NAMES or $JS.API.STREAM.INFO.*";
+
 /// Looks up streams over one connection.
 #[derive(Debug, Clone)]
 pub struct Streams {
@@ -78,15 +81,25 @@ impl Streams {
     /// # Errors
     /// Why the streams are not known.
     pub async fn storing(&self, subject: &Subject) -> Result<Vec<Stream>, LookupError> {
-        let found = if self.is_denied() {
-            Err(denied())
-        } else {
-            self.covering(subject).await
-        };
+        if self.is_denied() {
+            return Err(LookupError::Unavailable(DENIED.to_owned()));
+        }
+        self.storing_by_now(subject).await
+    }
+
+    /// The same, asked even if the account was refused the last time: it may have been given the permission since.
+    ///
+    /// # Errors
+    /// Why the streams are not known.
+    pub async fn storing_by_now(&self, subject: &Subject) -> Result<Vec<Stream>, LookupError> {
+        let found = self.covering(subject).await;
+        if found.is_ok() {
+            self.is_denied.store(false, Ordering::Release);
+        }
         found.map_err(|error| match error {
             ApiError::NoJetStream(reason) => LookupError::Unavailable(reason),
             // The refusal comes on its own, while nobody answers the question.
-            ApiError::Failed(_) if self.is_denied() => LookupError::Unavailable(denied().to_string()),
+            ApiError::Failed(_) if self.is_denied() => LookupError::Unavailable(DENIED.to_owned()),
             error => LookupError::Failed {
                 subject: subject.to_string(),
                 reason: error.to_string(),
@@ -133,10 +146,6 @@ impl Streams {
         let server = self.client.server_info();
         nats::is_connected(&self.client) && !server.jetstream && server.cluster.is_none()
     }
-}
-
-fn denied() -> ApiError {
-    ApiError::NoJetStream("this account may not publish to $JS.API.STREAM.NAMES or $JS.API.STREAM.INFO.*".to_owned())
 }
 
 impl From<StreamConfig> for Stream {

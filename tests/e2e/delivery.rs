@@ -28,40 +28,102 @@ async fn a_failed_delivery_is_tried_again_until_it_succeeds() {
 }
 
 #[tokio::test]
-async fn some_statuses_are_tried_again_and_others_are_final() {
+async fn every_status_but_2xx_is_tried_again_or_ends_as_a_dead_letter() {
+    const FIRST: u16 = 200;
+    let is_tried_again = |status: u16| matches!(status, 404 | 408 | 409 | 425 | 429 | 500 | 502..=599);
+    let is_final = |status: u16| status >= 300 && !is_tried_again(status);
     let peers = Peers::start().await;
-    let failed = Mutex::new(HashSet::new());
+    let seen = Mutex::new(HashSet::new());
     // The id of each event is the status that its first attempt gets.
     peers.recipient.respond_with(move |request, _| {
         let status = event_id(request).parse().unwrap();
-        let is_first = failed.lock().unwrap().insert(status);
+        let is_first = seen.lock().unwrap().insert(status);
         Reply::status(if is_first { status } else { 202 })
     });
-    let process = peers.process(&[ALL_TOPICS]).await;
+    let mut process = peers.process(&[ALL_TOPICS]).await;
+    let of_status = |status: u16| event_in(&status.to_string(), &status.to_string());
 
-    let final_ones = ["301", "302", "400", "413", "422", "501"];
-    let others = ["404", "408", "409", "425", "429", "500", "502", "503"];
-    let statuses = ["204"].into_iter().chain(final_ones).chain(others);
-    peers.publish_all(statuses.map(|status| event_in(status, status))).await;
+    // Before the first success some of them mean that the service is not ready.
+    peers.publish(&of_status(FIRST)).await;
+    process.wait_for_log(" delivered ", SOON).await.unwrap();
+    let statuses = (201..207).chain(300..600);
+    peers.publish_all(statuses.clone().map(of_status)).await;
 
-    let mut expected = vec!["204"];
-    expected.extend(final_ones);
-    expected.extend(others);
-    expected.extend(others);
-    expected.sort_unstable();
-    let mut delivered = peers.delivered_ids(expected.len()).await;
-    delivered.sort();
-    assert_eq!(delivered, expected);
-    for status in final_ones {
-        let line = process
-            .wait_for_log(&format!("event_id=\"{status}\""), SOON)
-            .await
-            .unwrap();
-        assert!(
-            line.contains("dead letter") && line.contains(&format!("status={status}")),
-            "{line}"
-        );
+    let requests = |status| if is_tried_again(status) { 2 } else { 1 };
+    let all: Vec<_> = [FIRST].into_iter().chain(statuses).collect();
+    let n_requests = all.iter().map(|status| requests(*status)).sum();
+    peers.delivered(n_requests).await;
+    process.terminate().unwrap();
+    assert_eq!(exit_code(&mut process).await, 0);
+
+    let mut counted: HashMap<u16, usize> = HashMap::new();
+    for request in peers.recipient.journal() {
+        *counted.entry(event_id(&request).parse().unwrap()).or_default() += 1;
     }
+    let (errors, retries) = (lines_with(&process, "ERROR"), lines_with(&process, "trying again"));
+    for &status in &all {
+        assert_eq!(counted[&status], requests(status), "requests with {status}");
+        let of_event = format!("event_id=\"{status}\"");
+        let about = |lines: &[String]| -> Vec<String> {
+            lines.iter().filter(|line| line.contains(&of_event)).cloned().collect()
+        };
+        assert_eq!(about(&retries).len(), usize::from(is_tried_again(status)), "{status}");
+        let letters = about(&errors);
+        assert_eq!(letters.len(), usize::from(is_final(status)), "{status}: {letters:?}");
+        let reason = if status == 413 { "too_large" } else { "permanent_status" };
+        let reason = format!("reason=\"{reason}\"");
+        for line in letters {
+            for word in ["dead letter; ", &reason, &format!("status={status}"), "attempt=1"] {
+                assert!(line.contains(word), "{word} is missing: {line}");
+            }
+        }
+    }
+    assert_eq!(errors.len(), all.iter().filter(|status| is_final(**status)).count());
+}
+
+#[tokio::test]
+async fn the_statuses_to_try_again_on_can_be_chosen() {
+    let peers = Peers::start().await;
+    let answers = [200, 404, 418, 200];
+    peers
+        .recipient
+        .respond_with(move |_, nth| Reply::status(answers[nth.min(3)]));
+    let process = peers.process(&[ALL_TOPICS, ("DELIVERY_RETRY_ON", "418")]).await;
+
+    peers.publish_all([event("e1"), event("e2"), event("e3")]).await;
+
+    assert_eq!(peers.delivered_ids(4).await, ["e1", "e2", "e3", "e3"]);
+    let line = process.wait_for_log("dead letter; ", SOON).await.unwrap();
+    assert!(line.contains("e2") && line.contains("status=404"), "{line}");
+}
+
+#[tokio::test]
+async fn an_event_that_fails_for_too_long_is_given_up_with_attempts_left() {
+    let peers = Peers::start().await;
+    peers
+        .recipient
+        .respond_with(|request, _| Reply::status(if event_id(request) == "old" { 500 } else { 200 }));
+    let variables = [
+        ALL_TOPICS,
+        ("DELIVERY_RETRY", "1000000"),
+        ("DELIVERY_MAX_AGE", "300ms"),
+        ("DELIVERY_BACKOFF_MAX", "20ms"),
+        ("DELIVERY_BACKOFF_DELAY", "20ms"),
+    ];
+    let process = peers.process(&variables).await;
+
+    peers.publish_all([event("old"), event("next")]).await;
+
+    let line = process.wait_for_log("dead letter; ", SOON).await.unwrap();
+    for word in ["ERROR", "old", "reason=\"expired\"", "status=500"] {
+        assert!(line.contains(word), "{word} is missing: {line}");
+    }
+    let line = process.wait_for_log(" delivered ", SOON).await.unwrap();
+    assert!(line.contains("next"), "{line}");
+    let journal = peers.recipient.journal();
+    let n_attempts = journal.iter().filter(|request| event_id(request) == "old").count();
+    let lasted = journal[n_attempts - 1].arrived - journal[0].arrived;
+    assert!(lasted >= Duration::from_millis(250), "{n_attempts} in {lasted:?}");
 }
 
 #[tokio::test]
@@ -112,8 +174,10 @@ async fn what_answers_404_or_503_before_it_ever_took_an_event_is_not_ready() {
     peers.publish_all([event("e1"), event("e2")]).await;
 
     assert_eq!(peers.delivered_ids(4).await, ["e1", "e1", "e1", "e2"]);
-    let line = process.wait_for_log("dead letter", SOON).await.unwrap();
-    assert!(line.contains("e2") && line.contains("404"), "{line}");
+    let line = process.wait_for_log("dead letter; ", SOON).await.unwrap();
+    for word in ["e2", "status=404", "attempt=1"] {
+        assert!(line.contains(word), "{word} is missing: {line}");
+    }
 }
 
 #[tokio::test]
@@ -311,8 +375,17 @@ async fn giving_up_is_an_error_in_the_log_and_the_next_event_goes_on() {
     peers.publish_all([event("e1"), event("e2")]).await;
 
     assert_eq!(peers.delivered_ids(2).await, ["e1", "e2"]);
-    let line = process.wait_for_log("dead letter", SOON).await.unwrap();
-    for word in ["ERROR", "e1", TASK_TRIGGERED, "attempt=1", "500"] {
+    let line = process.wait_for_log("dead letter; ", SOON).await.unwrap();
+    let words = [
+        "ERROR",
+        "e1",
+        TASK_TRIGGERED,
+        "reason=\"retries_exhausted\"",
+        "status=500",
+        "attempt=1",
+        "error=\"answered 500",
+    ];
+    for word in words {
         assert!(line.contains(word), "{word} is missing: {line}");
     }
     process.wait_for_log(" delivered ", SOON).await.unwrap();

@@ -152,7 +152,7 @@ async fn a_message_in_binary_mode_is_delivered_in_structured_mode() {
 #[tokio::test]
 async fn what_is_no_event_is_given_up_and_the_next_one_delivered() {
     let peers = Peers::start().await;
-    let process = peers.process(&[ALL_TOPICS]).await;
+    let mut process = peers.process(&[ALL_TOPICS]).await;
 
     let malformed: [&[u8]; 6] = [
         b"",
@@ -169,8 +169,24 @@ async fn what_is_no_event_is_given_up_and_the_next_one_delivered() {
     peers.publish(&event("sound")).await;
 
     assert_eq!(peers.delivered_ids(1).await, ["sound"]);
-    let all_are_given_up = async || lines_with(&process, "reason=\"malformed\"").len() == 7;
-    test_support::eventually(SOON, all_are_given_up).await.unwrap();
+    process.terminate().unwrap();
+    assert_eq!(exit_code(&mut process).await, 0);
+    let errors = lines_with(&process, "ERROR");
+    assert_eq!(errors.len(), 7, "{errors:#?}");
+    for line in errors {
+        for word in [
+            "dead letter; ",
+            "reason=\"malformed\"",
+            "attempt=0",
+            &format!("subject=\"{TASK_TRIGGERED}\""),
+        ] {
+            assert!(line.contains(word), "{word} is missing: {line}");
+        }
+        assert!(!line.contains("error=\"\""), "the cause is missing: {line}");
+    }
+    for counter in ["malformed=7", "undelivered=7", "delivered=1"] {
+        assert_eq!(lines_with(&process, &format!(" {counter}")).len(), 1, "{counter}");
+    }
 }
 
 #[tokio::test]

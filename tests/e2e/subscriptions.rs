@@ -1,6 +1,10 @@
 //! What the control plane asks for, injected in its place: several subscriptions, their lists, and changes at run time.
 
+use std::time::Duration;
+
 use distributor::subscription::{Interest, Subscription};
+use test_support::{ProxyMode, Reply, TcpProxy, eventually};
+use tokio::time::interval;
 
 use crate::harness::*;
 
@@ -34,6 +38,24 @@ async fn an_event_that_matches_twice_is_delivered_twice_in_list_order() {
         owned("e2", "id2"),
     ];
     assert_eq!(ids_and_subscriptions(&peers.delivered(4).await), expected);
+}
+
+#[tokio::test]
+async fn a_copy_is_delivered_only_if_the_first_was_not() {
+    let peers = Peers::start().await;
+    peers
+        .recipient
+        .respond_with(|_, nth| Reply::status(if nth == 0 { 400 } else { 200 }));
+    let interest = subscriptions(&[("id1", TASK_TRIGGERED)]);
+    let _app = peers.app_interested_in(interest, &[]).await;
+
+    // When the second of a pair arrives, all is said about the first.
+    for (id, marker, n_requests) in [("copied", "m1", 2), ("copied", "m2", 4), ("copied", "m3", 5)] {
+        peers.publish_all([event(id), event(marker)]).await;
+        peers.delivered(n_requests).await;
+    }
+
+    assert_eq!(peers.delivered_ids(5).await, ["copied", "m1", "copied", "m2", "m3"]);
 }
 
 #[tokio::test]
@@ -163,6 +185,36 @@ async fn no_event_is_lost_when_the_subject_widens_and_narrows() {
     sort_by_number(&mut delivered);
     delivered.dedup();
     assert_same(&delivered, &numbered_ids("e", N_CHANGES * N_BETWEEN));
+}
+
+#[tokio::test]
+async fn a_slow_network_loses_no_event_when_the_subject_widens() {
+    const N_EVENTS: usize = 60;
+    let peers = Peers::start().await;
+    let network = TcpProxy::start(peers.nats.address()).await.unwrap();
+    let url = format!("nats://{}", network.address());
+    let both = [("wanted", TASK_TRIGGERED), ("beside", "sh.keptn.event.*.triggered")];
+    let variables = [("PUBSUB_GROUP", "my-svc"), ("PUBSUB_URL", url.as_str())];
+    let app = peers.app_interested_in(subscriptions(&both[..1]), &variables).await;
+
+    network.switch_to(ProxyMode::Delay(Duration::from_millis(2500))).await;
+    app.change_interest(subscriptions(&both));
+    // All the time that the change takes.
+    let mut pace = interval(Duration::from_millis(100));
+    for event in events("e", N_EVENTS) {
+        pace.tick().await;
+        peers.publish(&event).await;
+    }
+
+    let delivered_to_wanted = || {
+        let delivered = ids_and_subscriptions(&peers.recipient.journal()).into_iter();
+        let wanted = delivered.filter(|(_, subscription)| subscription == "wanted");
+        wanted.map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    let _ = eventually(SOON, async || delivered_to_wanted().len() >= N_EVENTS).await;
+    let mut delivered = delivered_to_wanted();
+    sort_by_number(&mut delivered);
+    assert_same(&delivered, &numbered_ids("e", N_EVENTS));
 }
 
 const N_CHANGES: usize = 20;

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::gate::pause_before_probe;
 use super::part::{GivenUp, Part};
 use super::{AttemptError, Deliveries, Delivery, Key, Verdict};
 use crate::dead_letter::{Reason, Stored};
@@ -200,7 +199,7 @@ impl Deliveries {
             if can_be_given_back {
                 ending.cancelled().await;
             } else {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         tokio::pin!(ends);
@@ -211,7 +210,6 @@ impl Deliveries {
                 () = &mut ends => return Reached::Abandoned,
             };
         }
-        let mut failed_probes = 0;
         loop {
             let (start, start_time) = (Instant::now(), SystemTime::now());
             let result = self
@@ -247,14 +245,13 @@ impl Deliveries {
             if self.gate.close() {
                 tracing::warn!(%error, "the service is not ready; deliveries wait");
             }
-            let pause = pause_before_probe(failed_probes, fastrand::f64());
+            if let Some(probe) = probe.take() {
+                self.gate.probe_failed(probe);
+            }
             let go_on = async {
-                if probe.is_none() {
-                    probe = self.gate.turn().await;
-                }
+                probe = self.gate.turn().await;
                 if probe.is_some() {
-                    tokio::time::sleep(pause).await;
-                    failed_probes += 1;
+                    tokio::time::sleep(self.gate.pause(fastrand::f64())).await;
                 }
             };
             tokio::select! {

@@ -1,6 +1,6 @@
 //! Holds deliveries back while the service is not ready, so that it costs no attempts and no load.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard, Notify};
@@ -17,6 +17,8 @@ pub(super) struct Gate {
     opened: Notify,
     /// Whoever holds this finds out whether the service is ready.
     probe: Mutex<()>,
+    /// Probes that found out that it is not, since the gate was closed.
+    n_failed_probes: AtomicU32,
 }
 
 /// The right to try a delivery while the gate is closed.
@@ -43,9 +45,21 @@ impl Gate {
         // Every delivery comes by here: only read as long as nothing has to change.
         let was_closed = self.is_closed() && self.is_closed.swap(false, Ordering::AcqRel);
         if was_closed {
+            self.n_failed_probes.store(0, Ordering::Relaxed);
             self.opened.notify_waiters();
         }
         was_closed
+    }
+
+    /// The service is still not ready. The turn is the next one's: an answer may be about one delivery alone.
+    pub(super) fn probe_failed(&self, probe: Probe<'_>) {
+        self.n_failed_probes.fetch_add(1, Ordering::Relaxed);
+        drop(probe);
+    }
+
+    /// How long whoever has the turn waits before the next probe. `random` is from 0 to 1: replicas do not knock together.
+    pub(super) fn pause(&self, random: f64) -> Duration {
+        pause_before_probe(self.n_failed_probes.load(Ordering::Relaxed), random)
     }
 
     /// Waits until the gate is open.
@@ -68,8 +82,7 @@ impl Gate {
     }
 }
 
-/// How long to wait before the next probe. `random` is from 0 to 1: replicas do not knock together.
-pub(super) fn pause_before_probe(failed: u32, random: f64) -> Duration {
+fn pause_before_probe(failed: u32, random: f64) -> Duration {
     let ceiling = FIRST_PAUSE.saturating_mul(1 << failed.min(10)).min(LONGEST_PAUSE);
     ceiling.mul_f64(0.5 + random / 2.0)
 }
@@ -93,6 +106,23 @@ mod tests {
         assert!(gate.open());
         drop(probe);
         assert!(next.await.is_none(), "the gate was opened meanwhile");
+    }
+
+    #[tokio::test]
+    async fn after_a_probe_that_failed_it_is_the_next_ones_turn() {
+        let gate = Gate::default();
+        gate.close();
+        let probe = gate.turn().await.unwrap();
+        let mut next = std::pin::pin!(gate.turn());
+        assert!(futures_util::poll!(next.as_mut()).is_pending());
+        gate.probe_failed(probe);
+        let mut again = std::pin::pin!(gate.turn());
+        assert!(futures_util::poll!(again.as_mut()).is_pending());
+        assert!(next.await.is_some());
+        assert!(again.await.is_some());
+        assert_eq!(gate.pause(1.0), Duration::from_millis(200));
+        gate.open();
+        assert_eq!(gate.pause(1.0), Duration::from_millis(100));
     }
 
     #[test]

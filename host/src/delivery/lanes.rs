@@ -378,7 +378,7 @@ mod tests {
         assert!(lanes.take_stuck(2, 3, true, any).is_empty(), "no worker is idle");
         assert!(lanes.take_stuck(3, 3, false, any).is_empty(), "nothing waits");
         assert_eq!(lanes.take_stuck(3, 3, true, any), [6, 5], "2, 3 and 4 stay behind 1");
-        lanes.wait_until(Instant::now() + Duration::from_secs(60), a, head_of_a);
+        lanes.wait_until(Instant::now() + Duration::from_mins(1), a, head_of_a);
         lanes.wait_until(Instant::now() + Duration::from_secs(5), b, head_of_b);
         assert_eq!(lanes.take_stuck(3, 2, false, any), [4]);
         assert!(

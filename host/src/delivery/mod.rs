@@ -16,7 +16,7 @@ mod recipient;
 mod verdict;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -27,7 +27,7 @@ use self::gate::Gate;
 pub use self::lanes::Key;
 use self::lanes::Lanes;
 use self::outside::Outside;
-pub use self::part::{Delivery, Part};
+pub use self::part::{Delivery, GivenUp, Part};
 pub use self::recipient::AttemptError;
 pub(crate) use self::recipient::Recipient;
 pub(crate) use self::verdict::{Policy, Verdict};
@@ -132,12 +132,14 @@ impl Deliveries {
         }
     }
 
-    /// Whether it makes sense to receive more: not while the service is not ready.
+    /// Whether it makes sense to receive more: not while the service is not ready. Before it has ever taken an event, its
+    /// answers may be about the few that it was asked to take: then there is one for every worker to find that out with.
     pub fn is_accepting(&self) -> bool {
-        !self.gate.is_closed()
+        let may_be_ready = || !self.was_ready.load(Ordering::Relaxed) && self.lanes.count() < self.concurrency;
+        !self.gate.is_closed() || may_be_ready()
     }
 
-    /// Waits until [`Deliveries::is_accepting`].
+    /// Waits until the service is ready.
     pub async fn until_accepting(&self) {
         self.gate.until_open().await;
     }
@@ -148,10 +150,11 @@ impl Deliveries {
     /// What stands behind a delivery that is being tried will start soon, unless that takes long: it goes back only if
     /// memory has been full for a while.
     pub fn make_room(&self, pause: Duration, for_a_while: bool) -> usize {
-        let can_go = |delivery: &Box<Delivery>| delivery.receipt.can_be_given_back();
         let stuck = self
             .lanes
-            .take_stuck(self.concurrency, KEPT_PER_KEY, for_a_while, can_go);
+            .take_stuck(self.concurrency, KEPT_PER_KEY, for_a_while, |delivery| {
+                delivery.receipt.can_be_given_back()
+            });
         let n_stuck = stuck.len();
         for delivery in stuck {
             delivery.give_back(pause);

@@ -61,18 +61,22 @@ pub(super) struct Trouble {
     /// When to go on.
     pub(super) due: Option<Instant>,
     /// Why it is given up.
-    pub(super) given_up: Option<GivenUp>,
+    pub(super) given_up: Option<Box<GivenUp>>,
     /// How often it could not be stored as a dead letter.
     pub(super) n_not_stored: u32,
 }
 
 /// Why a part ends as a dead letter.
-#[derive(Debug)]
-pub(super) struct GivenUp {
-    pub(super) reason: Reason,
-    pub(super) status: Option<u16>,
-    pub(super) error: String,
-    pub(super) plugin: Option<String>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenUp {
+    /// The kind of reason.
+    pub reason: Reason,
+    /// The last status of the service.
+    pub status: Option<u16>,
+    /// What went wrong, for people.
+    pub error: String,
+    /// The plugin that failed.
+    pub plugin: Option<String>,
 }
 
 impl Part {
@@ -155,7 +159,7 @@ impl Part {
     }
 
     pub(super) fn give_up(&mut self, given_up: GivenUp) {
-        self.trouble().given_up = Some(given_up);
+        self.trouble().given_up = Some(Box::new(given_up));
     }
 
     /// Whether it is to go to the dead letters.
@@ -238,8 +242,11 @@ impl Delivery {
             };
             part.attempts = known.attempts;
             part.is_settled = known.is_settled;
-            if known.first_attempt.is_some() {
-                part.trouble().first_attempt = known.first_attempt;
+            if known.first_attempt.is_some() || known.given_up.is_some() {
+                let trouble = part.trouble();
+                trouble.first_attempt = known.first_attempt;
+                trouble.due = known.due;
+                trouble.given_up.clone_from(&known.given_up);
             }
         }
     }
@@ -273,6 +280,8 @@ impl Delivery {
             is_settled: part.is_settled,
             attempts: part.attempts,
             first_attempt: part.trouble.as_ref().and_then(|trouble| trouble.first_attempt),
+            due: part.due(),
+            given_up: part.trouble.as_ref().and_then(|trouble| trouble.given_up.clone()),
         });
         let progress = progress.collect();
         self.receipt.give_back(pause, progress);

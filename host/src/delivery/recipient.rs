@@ -109,7 +109,7 @@ impl Recipient {
     /// Sends an event once, and tells the service which attempt this is.
     ///
     /// # Errors
-    /// Whatever is not a complete answer with a status from 200 to 299.
+    /// Whatever is not an answer with a status from 200 to 299.
     pub(crate) async fn deliver(
         &self,
         event: &Outgoing,
@@ -120,23 +120,17 @@ impl Recipient {
             .needs_to_know_what_was_sent
             .then(|| Arc::new(AtomicBool::new(false)));
         let body = || event.body(subscription_id).telling(is_sent.clone());
-        tokio::time::timeout(self.timeout, self.exchange(body, attempt))
+        let answer = tokio::time::timeout(self.timeout, self.exchange(body, attempt))
             .await
             .unwrap_or_else(|_| {
                 Err(AttemptError::Timeout {
                     after: self.timeout,
                     was_sent: is_sent.is_none_or(|is_sent| is_sent.load(Ordering::Relaxed)),
                 })
-            })
-    }
-
-    async fn exchange(&self, body: impl Fn() -> Body, attempt: u32) -> Result<StatusCode, AttemptError> {
-        let mut answer = self.request(self.uri.clone(), body(), attempt).await?;
-        if let Some(uri) = self.moved_to(&answer) {
-            answer = self.request(uri, body(), attempt).await?;
-        }
+            })?;
         let (head, body) = answer.into_parts();
-        // The status is the answer: a body that does not end must not make it look as if there were none.
+        // The status is the answer: a body that does not end must not make it look as if there were none. So it has a time
+        // of its own.
         let start = tokio::time::timeout(ANSWER_BODY_TIMEOUT, read_start(body)).await;
         let start = start.unwrap_or_default();
         if head.status.is_success() {
@@ -151,6 +145,15 @@ impl Recipient {
                 .get(RETRY_AFTER)
                 .and_then(|value| pause_asked_for(value, SystemTime::now())),
         })
+    }
+
+    /// The answer, of which the body is not read.
+    async fn exchange(&self, body: impl Fn() -> Body, attempt: u32) -> Result<Response<Incoming>, AttemptError> {
+        let answer = self.request(self.uri.clone(), body(), attempt).await?;
+        match self.moved_to(&answer) {
+            Some(uri) => self.request(uri, body(), attempt).await,
+            None => Ok(answer),
+        }
     }
 
     async fn request(&self, uri: Uri, body: Body, attempt: u32) -> Result<Response<Incoming>, AttemptError> {
@@ -188,8 +191,10 @@ impl Recipient {
 /// The value of `Retry-After`: seconds or a date (RFC 9110, section 10.2.3). What is neither asks for nothing.
 fn pause_asked_for(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number {
+        // What is too large to be counted is certainly long.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let date = httpdate::parse_http_date(text).ok()?;
     Some(date.duration_since(now).unwrap_or_default())
@@ -250,9 +255,11 @@ mod tests {
         check("0", Some(0));
         check(" 7 ", Some(7));
         check("31536000", Some(31_536_000));
+        check("99999999999999999999999", Some(u64::MAX));
         check("Sun, 22 Nov 2026 18:00:30 GMT", Some(30));
         check("Sun, 22 Nov 2026 17:00:00 GMT", Some(0));
         check("-1", None);
+        check("+1", None);
         check("1.5", None);
         check("soon", None);
         check("", None);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, Message, Subscriber};
+use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, unconstrained};
@@ -30,7 +31,9 @@ use crate::telemetry::Counters;
 const MAX_EVENTS: usize = 65_536;
 /// Bytes of them.
 const MAX_BYTES: usize = 24 << 20;
-/// Time that the server gets to say that it knows of a change.
+/// Time that the server gets to say that it knows of a change. A connection that is dead has been given up by then.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
+/// The same at the end; before, it is asked again after this.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Losses are logged at most this often.
 const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -53,6 +56,7 @@ pub(super) async fn run(
         sender,
         budget: Budget::new(MAX_EVENTS, MAX_BYTES),
         counters,
+        shutdown: shutdown.clone(),
     };
     let dispatching = tokio::spawn(dispatch_all(receiver, dispatcher));
     let mut readers: BTreeMap<Subject, Reader> = BTreeMap::new();
@@ -73,7 +77,7 @@ pub(super) async fn run(
         if !added.is_empty()
             && !changes.removed.is_empty()
             && nats::is_connected(&client)
-            && nats::round_trip(&client, ANSWER_TIMEOUT).await.is_err()
+            && !is_confirmed(&client, &shutdown).await
         {
             tracing::warn!("the NATS server did not confirm new subscriptions before old ones end");
         }
@@ -120,6 +124,24 @@ async fn end(readers: Vec<Reader>) {
     }
 }
 
+/// Waits until the server has handled everything that was sent to it, and what it had sent before that is here. What is
+/// on its way on a slow network, or in a server that stalls, would otherwise come to a subscription that has ended.
+async fn is_confirmed(client: &Client, shutdown: &CancellationToken) -> bool {
+    let start = Instant::now();
+    let mut answers = FuturesUnordered::new();
+    loop {
+        // Again and again, because a question is lost together with its connection.
+        answers.push(nats::round_trip(client, CHANGE_TIMEOUT));
+        tokio::select! {
+            Some(Ok(())) = answers.next() => return true,
+            () = tokio::time::sleep(ANSWER_TIMEOUT) => {}
+        }
+        if shutdown.is_cancelled() || !nats::is_connected(client) || start.elapsed() >= CHANGE_TIMEOUT {
+            return false;
+        }
+    }
+}
+
 /// What has to change so that `current` becomes `wanted`. What is in both stays untouched.
 fn plan<'a>(current: impl Iterator<Item = &'a Subject>, wanted: &BTreeSet<Subject>) -> Changes {
     let current: BTreeSet<_> = current.cloned().collect();
@@ -142,6 +164,7 @@ struct Intake {
     sender: mpsc::UnboundedSender<Received>,
     budget: Arc<Budget>,
     counters: Arc<Counters>,
+    shutdown: CancellationToken,
 }
 
 impl Intake {
@@ -163,8 +186,7 @@ impl Intake {
             return;
         }
         // The client's own `drain` forgets the subscription before the server has: what is on its way would be lost.
-        // A message to ourselves comes behind everything the server has sent.
-        if nats::round_trip(&self.client, ANSWER_TIMEOUT).await.is_err() {
+        if !is_confirmed(&self.client, &self.shutdown).await {
             tracing::warn!("the NATS server did not confirm the end of a subscription");
         }
         // Unconstrained: only an empty queue may look empty.

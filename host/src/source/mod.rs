@@ -232,7 +232,7 @@ impl Planner {
     /// The stream to receive a topic from, and all that it stores.
     async fn stream_of(&self, topic: &Subject) -> Result<Option<(String, Vec<Subject>)>, String> {
         let only = self.sources.config.stream.as_ref();
-        let storing = self.streams.storing(topic).await.map_err(|error| match error {
+        let storing = self.streams.storing_by_now(topic).await.map_err(|error| match error {
             LookupError::Unavailable(reason) => reason,
             failed @ LookupError::Failed { .. } => failed.to_string(),
         })?;
@@ -375,7 +375,7 @@ impl Planner {
 /// Waits until something else is wanted; for ever, if nobody is left who could want it.
 async fn changed(interest: &mut watch::Receiver<Arc<Interest>>) {
     if interest.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

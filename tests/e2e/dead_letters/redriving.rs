@@ -222,7 +222,7 @@ async fn those_of_one_context_come_one_after_the_other() {
 #[tokio::test]
 async fn many_are_redriven_through_an_outage_by_two_at_once() {
     let mut site = Site::start().await;
-    site.store(many(200)).await;
+    site.store(many(1000)).await;
     site.recipient.stop().await;
     let mut processes = [["--all", "--json"], ["--since=1h", "--json"]]
         .map(|arguments| site.started(&[&["redrive", "--retries", "30"][..], &arguments].concat()));
@@ -232,7 +232,7 @@ async fn many_are_redriven_through_an_outage_by_two_at_once() {
             .await
             .unwrap();
     }
-    assert_eq!(site.n_stored().await, 200, "none is deleted before the service has it");
+    assert_eq!(site.n_stored().await, 1000, "none is deleted before the service has it");
 
     // It comes back, fails some, and goes again.
     let failing = Arc::new(AtomicBool::new(true));
@@ -246,7 +246,7 @@ async fn many_are_redriven_through_an_outage_by_two_at_once() {
     site.recipient.stop().await;
     let taken = site.accepted();
     let stored: BTreeSet<_> = site.listed_ids(&[]).await.into_iter().collect();
-    for number in 0..200 {
+    for number in 0..1000 {
         let id = format!("many-{number}");
         assert!(
             stored.contains(&id) || taken.contains_key(&id),
@@ -264,7 +264,7 @@ async fn many_are_redriven_through_an_outage_by_two_at_once() {
     }
     assert_eq!(site.n_stored().await, 0);
     let accepted = site.accepted();
-    assert_eq!(accepted.len(), 200, "every one was delivered");
+    assert_eq!(accepted.len(), 1000, "every one was delivered");
 }
 
 #[tokio::test]

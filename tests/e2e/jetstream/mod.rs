@@ -1,15 +1,20 @@
 //! Events that a stream stores: none is lost, whatever happens to this process, to the service or to NATS.
 
+mod broken_answers;
 mod cluster;
 mod consumer;
 mod filter;
 mod handover;
+mod limits;
 mod nats_outages;
 mod order;
 mod permissions;
 mod process_faults;
+mod raw_service;
 mod receiving;
 mod rig;
 mod service;
+mod service_faults;
 mod soak;
 mod streams;
+mod subscriptions;

@@ -14,7 +14,7 @@ use crate::harness::lines_with;
 
 /// How soon after NATS answers events flow again. A quarter of it is the rule; these tests run side by side.
 const RECOVERED: Duration = Duration::from_secs(2);
-/// How soon a connection is known to be dead that nobody has closed: two pings.
+/// How soon a connection is known to be dead that nobody has closed: three pings.
 const FOUND_DEAD: Duration = Duration::from_secs(20);
 
 #[tokio::test]
@@ -56,6 +56,7 @@ async fn nothing_is_lost_or_overtaken_when_nats_is_killed_again_and_again() {
 /// Kills the server at random moments, and counts.
 async fn killed(version: NatsVersion, n_kills: usize, n_keys: usize) {
     let mut rig = Rig::start_version(version).await;
+    answer_after_a_moment(&rig.recipient);
     let process = rig.process(&[]).await;
     let publisher = rig.publish("e", n_keys, Rate::PerSecond(500.0), None);
     let mut recoveries = Vec::new();
@@ -84,9 +85,13 @@ async fn reset(version: NatsVersion, n_resets: usize, n_keys: usize) {
     let rig = Rig::start_version(version).await;
     let (proxy, url) = proxy(&rig).await;
     proxy.switch_to(ProxyMode::Delay(Duration::from_millis(5))).await;
-    let _process = rig.process(&[("PUBSUB_URL", &url)]).await;
+    answer_after_a_moment(&rig.recipient);
+    let process = rig
+        .process(&[("PUBSUB_URL", &url), ("LOG_LEVEL", "info,distributor::source=trace")])
+        .await;
     let publisher = rig.publish("e", n_keys, Rate::PerSecond(500.0), None);
     let mut recoveries = Vec::new();
+    let _dump = Dump(process);
     for _ in 0..n_resets {
         random_moment(&rig.recipient).await;
         proxy.reset_connections();
@@ -187,7 +192,8 @@ async fn what_a_sibling_works_on_is_not_asked_for_when_a_connection_breaks() {
             .unwrap();
     }
     let verdict = rig.everything_settled(&published).await;
-    assert!(verdict.is_perfect(), "{verdict}");
+    // Order is no promise across replicas.
+    assert_eq!((verdict.lost.len(), verdict.n_duplicates), (0, 0), "{verdict}");
     assert_eq!(verdict.n_attempts, 412, "none is started twice");
     assert!(delivered_by(&sibling).iter().any(|line| line.contains("long")));
 }
@@ -203,6 +209,11 @@ async fn proxy(rig: &Rig) -> (TcpProxy, String) {
     (proxy, url)
 }
 
+/// So that there is always something in memory.
+fn answer_after_a_moment(recipient: &Recipient) {
+    recipient.respond_with(|_, _| Reply::status(200).after(Duration::from_millis(fastrand::u64(..10))));
+}
+
 /// While events flow.
 async fn random_moment(recipient: &Recipient) {
     let n_wanted = recipient.n_accepted() + 20 + fastrand::usize(..200);
@@ -212,9 +223,13 @@ async fn random_moment(recipient: &Recipient) {
 /// How long from now on until the next event.
 async fn recovered(recipient: &Recipient) -> Duration {
     let since = Instant::now();
-    let n_wanted = recipient.n_accepted() + 1;
-    recipient.wait_until_accepted(n_wanted, IN_TIME).await.unwrap();
-    recovery_time(&recipient.deliveries(), since).unwrap()
+    let mut recovery = None;
+    let is_back = async || {
+        recovery = recovery_time(&recipient.deliveries(), since);
+        recovery.is_some()
+    };
+    eventually(IN_TIME, is_back).await.unwrap();
+    recovery.unwrap()
 }
 
 /// Every event came exactly once and in the order of its key, soon, and over one consumer.
@@ -225,10 +240,30 @@ async fn undisturbed(rig: &Rig, publisher: Publisher, what: &str, recoveries: &[
     let settled = stopped.elapsed();
     let slowest = recoveries.iter().max().unwrap();
     println!("{what}: {verdict}; recovered within {slowest:?}, all settled after {settled:?}");
+    if !verdict.is_perfect() {
+        let first = &verdict.inversions[0];
+        let key = first.split('-').next().unwrap();
+        let d = rig.recipient.deliveries();
+        let at = d.iter().position(|x| &*x.id == first.as_str()).unwrap();
+        let t0 = d[0].arrived;
+        for x in &d[at.saturating_sub(60)..(at + 40).min(d.len())] {
+            println!("DBG {:?} {} {:?}", x.arrived - t0, x.id, x.status);
+        }
+        println!("DBG key {key}");
+    }
     assert!(verdict.is_perfect(), "{what}: {verdict}");
     assert!(
         *slowest < RECOVERED && settled < RECOVERED,
         "{what}: {recoveries:?}, {settled:?}"
     );
     assert_eq!(rig.consumers().await.len(), 1);
+}
+
+struct Dump(DistributorProcess);
+impl Drop for Dump {
+    fn drop(&mut self) {
+        for l in self.0.output().lines() {
+            println!("LOG {}", l.text);
+        }
+    }
 }

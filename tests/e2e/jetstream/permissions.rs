@@ -78,7 +78,7 @@ async fn an_account_without_jetstream_gets_its_events_over_core_nats_and_is_told
         let url = rig.nats.url_as("plain", "plain");
         let process = rig.starting_process(&[("PUBSUB_URL", &url)]);
         let line = process.wait_for_log("received over core NATS", IN_TIME).await.unwrap();
-        assert!(line.contains("may this account publish there?"), "{line}");
+        assert!(line.contains("this account may not publish to $JS.API"), "{line}");
         let listens = async || {
             let clients = rig.nats.clients().await.unwrap_or_default();
             let distributor = clients.iter().find(|client| client.name == "distributor");
@@ -89,6 +89,11 @@ async fn an_account_without_jetstream_gets_its_events_over_core_nats_and_is_told
         rig.recipient.wait_until_accepted(50, IN_TIME).await.unwrap();
         assert!(rig.verdict(&published).is_perfect(), "{version:?}");
         assert_eq!(rig.consumers().await.len(), 0);
+        assert_eq!(
+            lines_with(&process, "may not publish").len(),
+            1,
+            "{version:?}: said once"
+        );
     }
 }
 

@@ -169,6 +169,12 @@ pub(super) fn key_in(event: &[u8]) -> &str {
     rest.split('"').next().unwrap_or_default()
 }
 
+/// A header of a dead letter, empty if it is not there.
+pub(super) fn header_of<'a>(letter: &'a async_nats::Message, name: &str) -> &'a str {
+    let value = letter.headers.as_ref().and_then(|headers| headers.get(name));
+    value.map_or("", async_nats::HeaderValue::as_str)
+}
+
 /// How much of something a test does: little in `make test`, much in `make soak`.
 pub(super) fn extent<T>(short: T, long: T) -> T {
     if is_soak() { long } else { short }

@@ -207,7 +207,7 @@ impl Reader {
                 () = self.shutdown.cancelled() => break,
                 () = self.reconnected.notified() => self.n_requested = 0,
                 () = sleep(patience) => if self.is_full {
-                    deliveries.make_room(self.ledger.tail_pause());
+                    self.make_room(true);
                 },
             }
         }
@@ -215,13 +215,25 @@ impl Reader {
     }
 
     fn request(&mut self) {
-        let (room, _) = self.budget.room();
-        let n = room.saturating_sub(self.n_requested);
-        self.is_full = self.n_requested == 0 && n < self.step;
-        if n >= self.step {
+        let mut room = self.room();
+        if room.is_none() && self.n_requested == 0 && self.make_room(false) > 0 {
+            room = self.room();
+        }
+        self.is_full = room.is_none() && self.n_requested == 0;
+        if let Some(n) = room {
             self.n_requested += n;
             self.to_server.send(Said::Request(n));
         }
+    }
+
+    fn room(&self) -> Option<usize> {
+        let (room, _) = self.budget.room();
+        Some(room.saturating_sub(self.n_requested)).filter(|&n| n >= self.step)
+    }
+
+    fn make_room(&self, for_a_while: bool) -> usize {
+        let pause = self.ledger.tail_pause();
+        self.dispatcher.deliveries.make_room(pause, for_a_while)
     }
 
     async fn take(&mut self, sent: Sent) {

@@ -160,12 +160,14 @@ impl Server {
         let mut state = self.state();
         let now = Instant::now();
         self.expire(&mut state, now);
-        while let Some(request) = state.requests.front() {
-            if request.expires <= now {
+        state.requests.retain(|request| {
+            let is_open = request.expires > now;
+            if !is_open {
                 request.sent.send(Sent::Unserved(request.left));
-                state.requests.pop_front();
-                continue;
             }
+            is_open
+        });
+        while let Some(request) = state.requests.front() {
             let life = request.life;
             let Some(message) = state.next(life, now, self.max_ack_pending) else {
                 break;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::ledger::{Command, Ledger};
 use crate::nats;
 
-pub(super) const ACKNOWLEDGED: Bytes = Bytes::from_static(b"+ACK");
+const ACKNOWLEDGED: Bytes = Bytes::from_static(b"+ACK");
 pub(super) const IN_PROGRESS: Bytes = Bytes::from_static(b"+WPI");
 const COME_AGAIN: Bytes = Bytes::from_static(b"-NAK");
 /// Commands that are handed to the client in one go.
@@ -37,11 +37,14 @@ pub(super) async fn run(
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         tokio::select! {
-            _ = commands.recv_many(&mut batch, BATCH) => for command in batch.drain(..) {
-                let (subject, payload) = message(command);
-                // The client keeps it until there is a connection. If it never comes, the events come again.
-                let _ = client.publish(subject, payload).await;
-            },
+            n = commands.recv_many(&mut batch, BATCH) => {
+                for command in batch.drain(..) {
+                    let (subject, payload) = message(command);
+                    // The client keeps it until there is a connection. If it never comes, the events come again.
+                    let _ = client.publish(subject, payload).await;
+                }
+                ledger.passed_on(n);
+            }
             _ = ticks.tick() => if nats::is_connected(&client) {
                 ledger.report_progress(ack_wait / 3);
             },
@@ -77,14 +80,7 @@ fn message(command: Command) -> (Subject, Bytes) {
     match command {
         Command::Acknowledge(reply) => (reply, ACKNOWLEDGED),
         Command::Progress(reply) => (reply, IN_PROGRESS),
-        Command::GiveBack(reply, pause) => (reply, come_again(pause)),
+        Command::GiveBack(reply, pause) if pause.is_zero() => (reply, COME_AGAIN),
+        Command::GiveBack(reply, pause) => (reply, Bytes::from(format!("-NAK {{\"delay\":{}}}", pause.as_nanos()))),
     }
-}
-
-/// What makes the server give an event again after this pause.
-pub(super) fn come_again(pause: Duration) -> Bytes {
-    if pause.is_zero() {
-        return COME_AGAIN;
-    }
-    Bytes::from(format!("-NAK {{\"delay\":{}}}", pause.as_nanos()))
 }

@@ -51,10 +51,19 @@ impl Continuity {
         }
     }
 
-    /// The message is taken.
-    pub(super) fn take(&mut self, at: Position) {
-        self.see(at.consumer_seq, self.last + 1);
-        self.sequence = self.sequence.max(at.stream_seq);
+    /// The delivery has come.
+    pub(super) fn count(&mut self, delivery: u64) {
+        self.see(delivery, self.last + 1);
+    }
+
+    /// The message of this sequence is taken, and so are those before it.
+    pub(super) fn take(&mut self, sequence: u64) {
+        self.sequence = self.sequence.max(sequence);
+    }
+
+    /// Everything that was asked for again is taken.
+    pub(super) fn take_all(&mut self) {
+        self.take(self.asked_up_to);
     }
 
     /// The server says how far it is. What it sent to us before has come before.
@@ -75,8 +84,8 @@ impl Continuity {
         };
     }
 
-    /// Goes on with what the server has handed out, after it was asked for what is missing of that. It comes again in its
-    /// order, and before everything else.
+    /// Goes on with what the server has handed out, after it was asked for what is missing of that. It comes again before
+    /// everything else.
     pub(super) fn ask_again(&mut self, handed_out: Position) {
         self.last = handed_out.consumer_seq;
         self.asked_again = handed_out.consumer_seq;
@@ -91,6 +100,12 @@ impl Continuity {
     /// The sequence of the stream after which something may be missing of what the server has handed out.
     pub(super) fn missing_after(&self, handed_out: Position) -> Option<u64> {
         (handed_out.consumer_seq != self.last || self.is_awaiting()).then_some(self.sequence)
+    }
+
+    /// How many messages are missing at most, if that is known.
+    pub(super) fn n_missing(&self, handed_out: Position) -> Option<u64> {
+        let n_missing = handed_out.consumer_seq.checked_sub(self.last);
+        n_missing.filter(|_| !self.is_awaiting())
     }
 
     fn is_awaiting(&self) -> bool {
@@ -122,12 +137,13 @@ mod tests {
         continuity.restart(at(10, 100));
         for delivery in 11..=13 {
             assert_eq!(continuity.judge(delivery), Number::Expected);
-            continuity.take(at(delivery, 90 + delivery));
+            continuity.count(delivery);
+            continuity.take(90 + delivery);
         }
         continuity.hear(at(13, 150));
         assert!(continuity.is_alone());
         assert_eq!(continuity.judge(15), Number::AfterGap);
-        continuity.take(at(15, 152));
+        continuity.count(15);
         assert!(!continuity.is_alone());
         assert_eq!(continuity.judge(14), Number::Expected, "it came late");
         tokio::time::advance(ALONE_AFTER + Duration::from_secs(1)).await;
@@ -142,7 +158,8 @@ mod tests {
     async fn what_did_not_come_is_asked_for_until_it_comes() {
         let mut continuity = Continuity::default();
         continuity.restart(at(10, 100));
-        continuity.take(at(11, 101));
+        continuity.count(11);
+        continuity.take(101);
         continuity.hear(at(11, 120));
         assert_eq!(continuity.missing_after(at(11, 130)), None);
         assert_eq!(
@@ -150,20 +167,24 @@ mod tests {
             Some(120),
             "the server has forgotten some"
         );
+        assert_eq!(continuity.n_missing(at(3, 30)), None);
         assert_eq!(continuity.missing_after(at(14, 133)), Some(120), "of 12 to 14");
+        assert_eq!(continuity.n_missing(at(14, 133)), Some(3));
         continuity.ask_again(at(14, 133));
         assert_eq!(continuity.judge(13), Number::AskedAgain);
         assert_eq!(continuity.judge(14), Number::AskedAgain);
         assert_eq!(continuity.judge(15), Number::Expected);
-        continuity.take(at(15, 131));
+        continuity.count(15);
+        continuity.take(131);
         continuity.hear(at(15, 140));
         assert_eq!(
             continuity.missing_after(at(15, 140)),
             Some(131),
             "the second is still to come"
         );
-        continuity.take(at(16, 133));
-        assert_eq!(continuity.missing_after(at(16, 140)), None);
+        assert_eq!(continuity.n_missing(at(15, 140)), None);
+        continuity.take_all();
+        assert_eq!(continuity.missing_after(at(15, 140)), None);
         assert!(continuity.is_alone());
     }
 }

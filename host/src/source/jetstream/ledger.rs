@@ -8,13 +8,18 @@
 //! lowest has come again.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::Subject;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::consumer::Progress;
+use super::place::Places;
 use super::settled::Settled;
 use crate::delivery::Key;
 use crate::receipt::PartProgress;
@@ -51,17 +56,6 @@ pub enum Arrival {
     Settled,
 }
 
-/// What the server may not have heard of, because the connection broke, in the order of the stream.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Untold {
-    /// Settled events.
-    pub settled: Vec<u64>,
-    /// Events that are to come again after a while.
-    pub given_back: Vec<(u64, Duration)>,
-    /// Events that were to come again by now.
-    pub due: Vec<u64>,
-}
-
 /// Every unsettled event of one durable consumer, by its sequence in the stream.
 #[derive(Debug)]
 pub struct Ledger {
@@ -70,6 +64,9 @@ pub struct Ledger {
     /// Pause after which the tail of a key that is held up comes again by itself.
     tail_pause: Duration,
     commands: UnboundedSender<Command>,
+    n_commands: AtomicU64,
+    /// How many of them the client has been given.
+    n_passed_on: watch::Sender<u64>,
     counters: Arc<Counters>,
     state: Mutex<State>,
 }
@@ -120,6 +117,8 @@ impl Ledger {
             durable,
             tail_pause,
             commands,
+            n_commands: AtomicU64::new(0),
+            n_passed_on: watch::Sender::default(),
             counters,
             state: Mutex::default(),
         }
@@ -239,40 +238,53 @@ impl Ledger {
         unsettled.copied().unwrap_or(state.highest + 1)
     }
 
-    /// What a server may not know after a connection broke. It knows that everything up to `acknowledged` is settled.
-    pub(super) fn untold(&self, acknowledged: u64) -> Untold {
-        let state = self.state();
+    /// After a connection broke: says again what a server that is so far may not have heard, and asks for what it may have
+    /// sent in vain, in the order of the stream. That is `missing`, and what was to come again by now; another replica may
+    /// have it, unless this instance is alone. Returns how many events it asked for.
+    pub(super) fn say_again(&self, places: &Places, progress: Progress, missing: Option<RangeInclusive<u64>>) -> usize {
+        let Progress { delivered, ack_floor } = progress;
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let acknowledged = ack_floor.stream_seq + 1..=delivered.stream_seq;
+        for &sequence in state
+            .last_settled
+            .iter()
+            .filter(|sequence| acknowledged.contains(sequence))
+        {
+            self.send(Command::Acknowledge(places.subject(sequence, 0).into()));
+        }
         let now = Instant::now();
-        let mut untold = Untold {
-            settled: state
-                .last_settled
-                .iter()
-                .copied()
-                .filter(|&sequence| sequence > acknowledged)
-                .collect(),
-            ..Untold::default()
-        };
-        for (&sequence, returned) in &state.returned {
-            match returned.due.checked_duration_since(now) {
-                Some(pause) if !pause.is_zero() => untold.given_back.push((sequence, pause)),
-                _ => untold.due.push(sequence),
+        let mut due = Vec::new();
+        for (&sequence, returned) in &mut state.returned {
+            returned.reply = places.subject(sequence, delivered.consumer_seq).into();
+            let pause = returned.due.saturating_duration_since(now);
+            if !pause.is_zero() {
+                self.send(Command::GiveBack(returned.reply.clone(), pause));
+            } else if missing.is_some() {
+                returned.due = now;
+                due.push(sequence);
             }
         }
-        untold.settled.sort_unstable();
-        untold.given_back.sort_unstable();
-        untold.due.sort_unstable();
-        untold
+        due.sort_unstable();
+        let asked = due.into_iter().chain(missing.into_iter().flatten());
+        let asked = asked.map(|sequence| {
+            let subject = places.subject(sequence, delivered.consumer_seq).into();
+            self.send(Command::GiveBack(subject, Duration::ZERO));
+        });
+        asked.count()
     }
 
-    /// These events were asked for once more, and come now.
-    pub(super) fn asked_again(&self, sequences: &[u64]) {
-        let mut state = self.state();
-        let now = Instant::now();
-        for sequence in sequences {
-            if let Some(returned) = state.returned.get_mut(sequence) {
-                returned.due = now;
-            }
-        }
+    /// The client has been given so many more commands.
+    pub(super) fn passed_on(&self, n: usize) {
+        self.n_passed_on.send_modify(|n_passed_on| *n_passed_on += n as u64);
+    }
+
+    /// Waits until the client has been given everything that was said so far.
+    pub(super) async fn until_passed_on(&self) {
+        let n_commands = self.n_commands.load(Ordering::Acquire);
+        let mut n_passed_on = self.n_passed_on.subscribe();
+        // It cannot fail: the sender is in here.
+        let _ = n_passed_on.wait_for(|n_passed_on| *n_passed_on >= n_commands).await;
     }
 
     /// Events in memory, and events that went back and have not come again.
@@ -325,6 +337,7 @@ impl Ledger {
     }
 
     fn send(&self, command: Command) {
+        self.n_commands.fetch_add(1, Ordering::AcqRel);
         // Without a receiver the connection is gone for good, and the server will notice by itself.
         let _ = self.commands.send(command);
     }
@@ -372,8 +385,10 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use tokio::sync::mpsc;
 
+    use super::super::consumer::Position;
     use super::*;
     use crate::delivery::Key;
 
@@ -480,6 +495,8 @@ mod tests {
             is_settled: false,
             attempts: 3,
             first_attempt: None,
+            due: None,
+            given_up: None,
         }];
         ledger.give_back(2, TAIL_PAUSE, Vec::new());
         ledger.give_back(1, Duration::from_secs(8), progress.clone());
@@ -513,7 +530,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_server_may_not_have_heard_of_is_known_for_a_while() {
+    async fn after_a_break_everything_is_said_again_and_what_is_missing_asked_for() {
         let (ledger, mut commands) = ledger();
         admitted(&ledger, 6, Key::of(1));
         for sequence in [3, 1, 2] {
@@ -523,20 +540,66 @@ mod tests {
         ledger.give_back(5, Duration::from_secs(2), Vec::new());
         tokio::time::advance(Duration::from_secs(4)).await;
         sent(&mut commands);
-        let expected = Untold {
-            settled: vec![2, 3],
-            given_back: vec![(6, Duration::from_secs(5))],
-            due: vec![5],
+        let at = |consumer_seq, stream_seq| Position {
+            consumer_seq,
+            stream_seq,
         };
-        assert_eq!(ledger.untold(1), expected, "4 is in memory");
-        assert_eq!(sent(&mut commands), []);
-        ledger.asked_again(&[5]);
-        ledger.receive(7, reply("r7"));
-        assert_eq!(ledger.admit(7, Key::of(1)), None, "5 comes any moment");
-        for sequence in 100..100 + MAX_LAST_SETTLED as u64 {
+        let progress = Progress {
+            delivered: at(12, 9),
+            ack_floor: at(1, 1),
+        };
+        let places = Places::new("keptn", "d");
+        let subject = |sequence, delivery| Subject::from(places.subject(sequence, delivery));
+
+        let told = [
+            Command::Acknowledge(subject(3, 0)),
+            Command::Acknowledge(subject(2, 0)),
+            Command::GiveBack(subject(6, 12), Duration::from_secs(5)),
+        ];
+        assert_eq!(ledger.say_again(&places, progress, None), 0);
+        assert_eq!(
+            sent(&mut commands),
+            told,
+            "4 is in memory, and another replica may have 5"
+        );
+
+        assert_eq!(ledger.say_again(&places, progress, Some(8..=9)), 3);
+        let asked = [5, 8, 9].map(|sequence| Command::GiveBack(subject(sequence, 12), Duration::ZERO));
+        assert_eq!(sent(&mut commands), [told.as_slice(), &asked].concat());
+        ledger.receive(10, reply("r10"));
+        assert_eq!(ledger.admit(10, Key::of(1)), None, "5 comes any moment");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_said_is_waited_for() {
+        let (ledger, _commands) = ledger();
+        admitted(&ledger, 2, Key::of(1));
+        ledger.until_passed_on().await;
+        ledger.settle(1);
+        ledger.settle(2);
+        ledger.passed_on(1);
+        assert!(ledger.until_passed_on().now_or_never().is_none());
+        ledger.passed_on(1);
+        ledger.until_passed_on().await;
+    }
+
+    #[test]
+    fn the_acknowledgements_that_are_remembered_are_bounded() {
+        let (ledger, mut commands) = ledger();
+        for sequence in 1..=2 * MAX_LAST_SETTLED as u64 {
+            ledger.receive(sequence, reply("r"));
             ledger.settle(sequence);
         }
-        assert_eq!(ledger.untold(0).settled.len(), MAX_LAST_SETTLED);
-        assert_eq!(ledger.untold(0).settled.first(), Some(&100));
+        sent(&mut commands);
+        let at = |stream_seq| Position {
+            consumer_seq: 0,
+            stream_seq,
+        };
+        let progress = Progress {
+            delivered: at(10_000),
+            ack_floor: at(0),
+        };
+        ledger.say_again(&Places::new("keptn", "d"), progress, None);
+        assert_eq!(sent(&mut commands).len(), MAX_LAST_SETTLED);
     }
 }

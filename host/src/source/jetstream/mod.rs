@@ -6,6 +6,7 @@
 mod acks;
 mod consumer;
 mod continuity;
+mod inbox;
 mod ledger;
 mod place;
 mod reader;

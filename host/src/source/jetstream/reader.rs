@@ -6,24 +6,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Message, Subscriber};
+use async_nats::Message;
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
-use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::Settings;
 use super::consumer::{Consumer, ConsumerError, Definition, Filter, Position, Stream};
 use super::continuity::{Continuity, Number};
+use super::inbox::Inbox;
 use super::ledger::{Arrival, Ledger};
 use super::place::{Place, Places};
 use super::recovery::recover;
 use crate::budget::Budget;
 use crate::dispatch::Received;
+use crate::jetstream_api::ApiError;
 use crate::nats;
 use crate::receipt::Receipt;
-use crate::source::{SERVER_ENDS_NOW, structured};
+use crate::source::structured;
 use crate::subscription::Match;
 
 /// How long the server keeps a request for messages.
@@ -40,6 +40,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Time that the server gets to stop sending.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Room for subject and headers of a message.
+const ENVELOPE_BYTES: usize = 64 << 10;
+/// What an event is thought to have before the first has come.
+const FIRST_LIKELY_BYTES: usize = 4 << 10;
+
 /// The task that reads one stream.
 pub(super) struct Reader {
     settings: Settings,
@@ -48,8 +53,10 @@ pub(super) struct Reader {
     /// What the consumer gives.
     keeps: watch::Sender<Option<Filter>>,
     budget: Arc<Budget>,
-    /// Events that are asked for at least, so that not every settled event causes a request.
-    step: usize,
+    /// Size of the largest of the last events: so many bytes each one may have that is asked for.
+    likely_bytes: usize,
+    /// Bytes that the last request had room for.
+    offered_bytes: usize,
     stream: Option<Stream>,
     /// Messages that the server was asked for and has not sent.
     n_requested: usize,
@@ -91,7 +98,8 @@ impl Reader {
             filter,
             keeps,
             budget: Budget::new(max_events, max_bytes),
-            step: (max_events / 4).max(1),
+            likely_bytes: FIRST_LIKELY_BYTES,
+            offered_bytes: 0,
             stream: None,
             n_requested: 0,
             last_sign: Instant::now(),
@@ -106,22 +114,21 @@ impl Reader {
 
     /// Reads until the shutdown, or until there is no stream.
     pub(super) async fn run(mut self) {
-        let inbox = self.settings.client.new_inbox();
-        let Ok(mut subscriber) = self.settings.client.subscribe(inbox.clone()).await else {
+        let Ok(mut inbox) = Inbox::new(self.settings.client.clone()).await else {
             return;
         };
-        while self.get_consumer().await {
-            match self.pull(&mut subscriber, &inbox).await {
+        while self.get_consumer(&mut inbox).await {
+            match self.pull(&mut inbox).await {
                 Interruption::Shutdown => break,
                 Interruption::OtherFilter => {}
                 Interruption::LookAgain => self.is_in_doubt = true,
             }
         }
-        self.stop(subscriber).await;
+        self.stop(inbox).await;
     }
 
     /// Tries until there is a consumer for what is wanted. False if there never will be.
-    async fn get_consumer(&mut self) -> bool {
+    async fn get_consumer(&mut self, inbox: &mut Inbox) -> bool {
         let shutdown = self.settings.shutdown.clone();
         let mut pause = FIRST_PAUSE;
         let mut last_error = String::new();
@@ -131,7 +138,14 @@ impl Reader {
             // Without a subject the consumer would give everything: the first filter has not come yet.
             let is_known = !filter.subjects.is_empty();
             if is_known && nats::is_connected(&self.settings.client) {
-                match self.try_consumer(&filter).await {
+                let mut connections = self.settings.connections.clone();
+                let tried = tokio::select! {
+                    tried = self.try_consumer(&filter, inbox) => tried,
+                    () = shutdown.cancelled() => return false,
+                    // No answer comes over the one before.
+                    Ok(()) = connections.changed() => continue,
+                };
+                match tried {
                     Ok(()) => {
                         self.keeps.send_replace(Some(filter));
                         return true;
@@ -157,14 +171,23 @@ impl Reader {
         }
     }
 
-    async fn try_consumer(&mut self, filter: &Filter) -> Result<(), ConsumerError> {
+    async fn try_consumer(&mut self, filter: &Filter, inbox: &mut Inbox) -> Result<(), ConsumerError> {
+        let connection = self.current_connection();
+        self.is_in_doubt |= connection != self.connection;
+        if self.is_in_doubt {
+            // Otherwise new events could come for an old request before those that are asked for again.
+            inbox
+                .renew()
+                .await
+                .map_err(|error| ApiError::Failed(error.to_string()))?;
+            self.n_requested = 0;
+        }
         let definition = Definition {
             client: &self.settings.client,
             stream: self.ledger.stream(),
             config: &self.settings.config,
             is_strict: self.settings.is_strict,
         };
-        let connection = self.current_connection();
         let stream = definition.stream().await?;
         let known = self.stream.as_ref().map(|known| known.created == stream.created);
         let start = match known {
@@ -180,11 +203,16 @@ impl Reader {
         }
         if known != Some(true) || is_new {
             self.continuity.restart(progress.delivered);
-        } else if self.is_in_doubt || connection != self.connection {
+            self.n_requested = 0;
+            while inbox.earlier().is_some() {}
+        } else if self.is_in_doubt {
             let client = &self.settings.client;
+            tracing::trace!("ZZ recover {progress:?}");
             recover(client, &self.ledger, &mut self.continuity, &self.places, progress).await?;
         }
         self.is_in_doubt = false;
+        self.connection = connection;
+        self.last_sign = Instant::now();
         if is_new || known.is_none() {
             let (stream, durable) = (self.ledger.stream(), self.ledger.durable());
             let subjects: Vec<_> = filter.subjects.iter().map(ToString::to_string).collect();
@@ -196,23 +224,21 @@ impl Reader {
             }
         }
         self.stream = Some(stream);
-        if is_new || connection != self.connection {
-            // Nobody remembers what was asked for.
-            self.n_requested = 0;
-            self.connection = connection;
+        while let Some(message) = inbox.earlier() {
+            if message.status.is_none() {
+                self.take(message).await;
+            }
         }
-        self.last_sign = Instant::now();
         Ok(())
     }
 
     /// Asks for messages and takes them, until something else has to be done first.
-    async fn pull(&mut self, subscriber: &mut Subscriber, inbox: &str) -> Interruption {
+    async fn pull(&mut self, inbox: &mut Inbox) -> Interruption {
         let shutdown = self.settings.shutdown.clone();
         let deliveries = Arc::clone(&self.settings.dispatcher.deliveries);
         let budget = Arc::clone(&self.budget);
         loop {
-            // Unconstrained: only an empty queue may look empty.
-            while let Some(Some(message)) = unconstrained(subscriber.next()).now_or_never() {
+            while let Some(message) = inbox.ready() {
                 if let Some(interruption) = self.take(message).await {
                     return interruption;
                 }
@@ -222,18 +248,19 @@ impl Reader {
                 return Interruption::LookAgain;
             }
             // More is asked for as soon as there is room for another step, unless all there can be is on its way.
-            let wanted = self.n_requested + self.step;
-            let waits_for_room = is_accepting && wanted <= budget.max_events();
+            let wanted = self.n_requested + self.step();
+            let waits_for_room = is_accepting && wanted <= self.capacity();
+            let wanted_bytes = wanted * self.likely_bytes;
             let patience = self.patience();
             tokio::select! {
-                message = subscriber.next() => match message {
+                message = inbox.next() => match message {
                     Some(message) => if let Some(interruption) = self.take(message).await {
                         return interruption;
                     },
                     // Only the end of the client ends its subscriptions.
                     None => return Interruption::Shutdown,
                 },
-                () = budget.until_room_for(wanted, 1), if waits_for_room => {}
+                () = budget.until_room_for(wanted, wanted_bytes), if waits_for_room => {}
                 () = deliveries.until_accepting(), if !is_accepting => {}
                 () = shutdown.cancelled() => return Interruption::Shutdown,
                 _ = self.filter.changed() => return Interruption::OtherFilter,
@@ -247,7 +274,7 @@ impl Reader {
     }
 
     /// Asks for as many messages as there is room for, if that is worth it.
-    async fn request(&mut self, inbox: &str) -> Result<(), async_nats::client::PublishError> {
+    async fn request(&mut self, inbox: &mut Inbox) -> Result<(), async_nats::client::PublishError> {
         let mut room = self.room();
         if room.is_none() && self.n_requested == 0 && self.make_room(false) > 0 {
             room = self.room();
@@ -271,17 +298,37 @@ impl Reader {
             self.last_sign = Instant::now();
         }
         self.n_requested += n;
+        self.offered_bytes = room_bytes;
         let client = &self.settings.client;
         client
-            .publish_with_reply(subject, inbox.to_owned(), Bytes::from(question.to_string()))
+            .publish_with_reply(subject, inbox.subject(), Bytes::from(question.to_string()))
             .await
+    }
+
+    /// Events that fit into memory.
+    fn capacity(&self) -> usize {
+        let by_bytes = self.settings.config.max_bytes / self.likely_bytes;
+        self.budget.max_events().min(by_bytes.max(1))
+    }
+
+    /// Events that are asked for at least, so that not every settled event causes a request.
+    fn step(&self) -> usize {
+        (self.capacity() / 4).max(1)
     }
 
     /// Events and bytes that there is room for, if it is enough to ask for them.
     fn room(&self) -> Option<(usize, usize)> {
         let (events, bytes) = self.budget.room();
-        let n = events.saturating_sub(self.n_requested);
-        (n >= self.step && bytes > 0).then_some((n, bytes))
+        let n = events.min(bytes / self.likely_bytes).saturating_sub(self.n_requested);
+        // A single event is taken whatever its size.
+        let is_empty = events == self.budget.max_events() && self.n_requested == 0;
+        let (n, bytes) = if is_empty {
+            let largest = self.settings.client.server_info().max_payload + ENVELOPE_BYTES;
+            (n.max(1), bytes.max(largest))
+        } else {
+            (n, bytes)
+        };
+        (n >= self.step()).then_some((n, bytes))
     }
 
     fn make_room(&self, for_a_while: bool) -> usize {
@@ -327,6 +374,14 @@ impl Reader {
             );
             return None;
         };
+        tracing::trace!(
+            "ZZ take {} d{} n{} {:?} from {}",
+            place.sequence,
+            place.delivery,
+            place.n_deliveries,
+            self.continuity.judge(place.delivery),
+            message.subject
+        );
         match self.continuity.judge(place.delivery) {
             Number::AskedAgain => return None,
             Number::AfterGap if self.continuity.is_alone() && self.current_connection() != self.connection => {
@@ -343,14 +398,16 @@ impl Reader {
     }
 
     /// The event in a message, unless it is one that we have or had.
-    fn received(&self, message: Message, reply: async_nats::Subject, place: Place) -> Option<Received> {
+    fn received(&mut self, message: Message, reply: async_nats::Subject, place: Place) -> Option<Received> {
         let counters = &self.settings.dispatcher.counters;
         if self.ledger.receive(place.sequence, reply) != Arrival::New {
             counters.received_again.increment();
             return None;
         }
         counters.received.increment();
-        let held = self.budget.take(message.payload.len());
+        let size = message.payload.len();
+        self.likely_bytes = size.max(self.likely_bytes - self.likely_bytes / 64);
+        let held = self.budget.take(size);
         let ledger = Arc::clone(&self.ledger);
         let receipt = Receipt::stream(held, ledger, place.sequence, place.n_deliveries);
         let payload = structured(&message);
@@ -383,10 +440,14 @@ impl Reader {
         let n_unserved = header("Nats-Pending-Messages").and_then(|n| usize::try_from(n).ok());
         let n_unserved = n_unserved.unwrap_or(self.n_requested);
         self.n_requested = self.n_requested.saturating_sub(n_unserved);
-        let is_end_of_request = matches!(status, 404 | 408) || description.contains("MaxBytes") || {
-            let lower = description.to_ascii_lowercase();
-            lower.contains("batch completed")
-        };
+        let does_not_fit = description.contains("MaxBytes");
+        if does_not_fit {
+            // The next one is larger than there was room for.
+            let at_least = self.offered_bytes.saturating_add(1).min(self.settings.config.max_bytes);
+            self.likely_bytes = self.likely_bytes.max(at_least);
+        }
+        let is_end_of_request =
+            does_not_fit || matches!(status, 404 | 408) || description.to_ascii_lowercase().contains("batch completed");
         if is_end_of_request {
             return None;
         }
@@ -397,12 +458,12 @@ impl Reader {
 
     /// Asks the server to send nothing more, and gives back at once what it had sent already: others need not wait for
     /// it until the acknowledgement time-out.
-    async fn stop(self, mut subscriber: Subscriber) {
-        if !nats::is_connected(&self.settings.client) || subscriber.unsubscribe_after(SERVER_ENDS_NOW).await.is_err() {
+    async fn stop(mut self, mut inbox: Inbox) {
+        if !nats::is_connected(&self.settings.client) || inbox.end().await.is_err() {
             return;
         }
         let _ = nats::round_trip(&self.settings.client, ANSWER_TIMEOUT).await;
-        while let Some(Some(message)) = unconstrained(subscriber.next()).now_or_never() {
+        while let Some(message) = inbox.earlier().or_else(|| inbox.ready()) {
             let place = message.reply.as_deref().and_then(Place::of);
             if let (Some(place), Some(reply)) = (place, message.reply.clone()) {
                 drop(self.received(message, reply, place));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_nats::{Client, Request};
 
-use super::acks::{ACKNOWLEDGED, IN_PROGRESS, come_again};
+use super::acks::IN_PROGRESS;
 use super::consumer::Progress;
 use super::continuity::Continuity;
 use super::ledger::Ledger;
@@ -30,60 +30,42 @@ pub(super) async fn recover(
     progress: Progress,
 ) -> Result<(), ApiError> {
     let handed_out = progress.delivered;
-    let untold = ledger.untold(progress.ack_floor.stream_seq);
-    let mut asked = Vec::new();
     // Another replica may have started what is missing here.
-    if continuity.is_alone() {
-        asked = untold.due;
-        if let Some(after) = continuity.missing_after(handed_out) {
-            let first = handed_out.stream_seq.saturating_sub(MAX_ASKED).max(after) + 1;
-            asked.extend(first..=handed_out.stream_seq);
-        }
-    }
-    let settled = untold.settled.into_iter();
-    let settled = settled.filter(|&sequence| sequence <= handed_out.stream_seq);
-    let settled = settled.map(|sequence| (sequence, 0, ACKNOWLEDGED));
-    let given_back = untold.given_back.into_iter();
-    let given_back = given_back.map(|(sequence, pause)| (sequence, handed_out.consumer_seq, come_again(pause)));
-    let again = asked
-        .iter()
-        .map(|&sequence| (sequence, handed_out.consumer_seq, come_again(Duration::ZERO)));
-    let mut is_anything_told = false;
-    for (sequence, delivery, payload) in settled.chain(given_back).chain(again) {
-        is_anything_told = true;
-        let subject = places.subject(sequence, delivery);
-        client.publish(subject, payload).await.map_err(failed)?;
-    }
-    if is_anything_told {
-        confirm(client, places.subject(handed_out.stream_seq + 1, 0)).await?;
-    }
-    if continuity.is_alone() {
-        if !asked.is_empty() {
-            let (stream, durable) = (ledger.stream(), ledger.durable());
-            let (first, last) = (asked.first(), asked.last());
-            tracing::info!(
-                stream,
-                durable,
-                first,
-                last,
-                "asked again for what may have been on its way"
-            );
-        }
-        ledger.asked_again(&asked);
-        continuity.ask_again(handed_out);
-    } else {
+    let is_alone = continuity.is_alone();
+    let missing = is_alone.then(|| {
+        let after = continuity.missing_after(handed_out).unwrap_or(handed_out.stream_seq);
+        after.max(handed_out.stream_seq.saturating_sub(MAX_ASKED)) + 1..=handed_out.stream_seq
+    });
+    let n_asked = ledger.say_again(places, progress, missing.clone());
+    let noted = tokio::time::timeout(ANSWER_TIMEOUT, noted(client, ledger, places, handed_out.stream_seq));
+    noted.await.map_err(|_| failed("no answer in time"))??;
+    if !is_alone {
         continuity.restart(handed_out);
+        return Ok(());
+    }
+    continuity.ask_again(handed_out);
+    if n_asked > 0 {
+        let (stream, durable) = (ledger.stream(), ledger.durable());
+        tracing::info!(
+            stream,
+            durable,
+            n_asked,
+            ?missing,
+            "asked again for what may have been on its way"
+        );
     }
     Ok(())
 }
 
-/// Waits until the server has taken note of everything before. It takes what is said of messages in its order, but is asked
-/// for new ones on another way. A message that it has not handed out yet does not change by being in progress.
-async fn confirm(client: &Client, subject: String) -> Result<(), ApiError> {
-    let request = Request::new().payload(IN_PROGRESS).timeout(Some(ANSWER_TIMEOUT));
-    client.send_request(subject, request).await.map(|_| ()).map_err(failed)
+/// Waits until the server has taken note of everything. It takes what is said of messages in its order, but is asked for
+/// new ones on another way. A message that it has not handed out yet does not change by being in progress.
+async fn noted(client: &Client, ledger: &Ledger, places: &Places, handed_out: u64) -> Result<(), ApiError> {
+    ledger.until_passed_on().await;
+    let request = Request::new().payload(IN_PROGRESS);
+    let answer = client.send_request(places.subject(handed_out + 1, 0), request);
+    answer.await.map(|_| ()).map_err(failed)
 }
 
 fn failed(error: impl Display) -> ApiError {
-    ApiError::Failed(format!("cannot tell the server what was settled meanwhile: {error}"))
+    ApiError::Failed(format!("cannot say again what may be lost: {error}"))
 }
