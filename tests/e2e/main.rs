@@ -9,6 +9,10 @@
     clippy::unwrap_used,
     reason = "all of this is tests; clippy takes only functions marked as such for one"
 )]
+#![expect(
+    clippy::similar_names,
+    reason = "a publisher publishes, and what it published is compared with what arrived"
+)]
 
 mod harness;
 

@@ -148,7 +148,7 @@ impl Deliveries {
             return;
         };
         let part = &mut delivery.parts[number];
-        match self.outside.store(&letter).await {
+        match self.dead_letters.store(&letter).await {
             Ok(stored) => {
                 part.settle(false);
                 if letter.reason == Reason::Malformed {
@@ -213,7 +213,7 @@ impl Deliveries {
         loop {
             let (start, start_time) = (Instant::now(), SystemTime::now());
             let result = self
-                .outside
+                .recipient
                 .deliver(&part.event, part.subscription_id(), part.attempts)
                 .await;
             let was_ready = self.was_ready.load(Ordering::Relaxed);

@@ -8,9 +8,6 @@ mod attempt;
 mod body;
 mod gate;
 mod lanes;
-#[cfg(test)]
-mod model;
-mod outside;
 mod part;
 mod recipient;
 mod verdict;
@@ -26,7 +23,6 @@ pub(crate) use self::body::Outgoing;
 use self::gate::Gate;
 pub use self::lanes::Key;
 use self::lanes::Lanes;
-use self::outside::Outside;
 pub use self::part::{Delivery, GivenUp, Part};
 pub use self::recipient::AttemptError;
 pub(crate) use self::recipient::Recipient;
@@ -45,7 +41,8 @@ const KEPT_PER_KEY: usize = 31;
 pub struct Deliveries {
     /// In boxes: the queues of a burst would otherwise be as large as the events themselves.
     lanes: Lanes<Box<Delivery>>,
-    outside: Outside,
+    recipient: Recipient,
+    dead_letters: DeadLetters,
     policy: Policy,
     gate: Gate,
     /// Whether the service has ever taken an event.
@@ -71,14 +68,10 @@ impl Deliveries {
         answers: Arc<Answers>,
         counters: Arc<Counters>,
     ) -> Self {
-        let outside = Outside::Real(Recipient::new(config), dead_letters);
-        Self::to(outside, config, answers, counters)
-    }
-
-    fn to(outside: Outside, config: &DeliveryConfig, answers: Arc<Answers>, counters: Arc<Counters>) -> Self {
         Self {
             lanes: Lanes::default(),
-            outside,
+            recipient: Recipient::new(config),
+            dead_letters,
             policy: Policy::new(config),
             gate: Gate::default(),
             was_ready: AtomicBool::new(false),

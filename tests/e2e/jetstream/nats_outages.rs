@@ -67,7 +67,7 @@ async fn killed(version: NatsVersion, n_kills: usize, n_keys: usize) {
     }
     let what = format!("{version:?}, {n_keys} keys, NATS killed {n_kills} times");
     undisturbed(&rig, publisher, &what, &recoveries).await;
-    assert_eq!(lines_with(&process, "lost the connection to NATS").len(), n_kills);
+    assert!(lines_with(&process, "lost the connection to NATS").len() <= 2 * n_kills);
     assert!(lines_with(&process, "cannot connect to NATS").len() <= 2 * n_kills);
 }
 
@@ -86,12 +86,9 @@ async fn reset(version: NatsVersion, n_resets: usize, n_keys: usize) {
     let (proxy, url) = proxy(&rig).await;
     proxy.switch_to(ProxyMode::Delay(Duration::from_millis(5))).await;
     answer_after_a_moment(&rig.recipient);
-    let process = rig
-        .process(&[("PUBSUB_URL", &url), ("LOG_LEVEL", "info,distributor::source=trace")])
-        .await;
+    let _process = rig.process(&[("PUBSUB_URL", &url)]).await;
     let publisher = rig.publish("e", n_keys, Rate::PerSecond(500.0), None);
     let mut recoveries = Vec::new();
-    let _dump = Dump(process);
     for _ in 0..n_resets {
         random_moment(&rig.recipient).await;
         proxy.reset_connections();
@@ -192,8 +189,7 @@ async fn what_a_sibling_works_on_is_not_asked_for_when_a_connection_breaks() {
             .unwrap();
     }
     let verdict = rig.everything_settled(&published).await;
-    // Order is no promise across replicas.
-    assert_eq!((verdict.lost.len(), verdict.n_duplicates), (0, 0), "{verdict}");
+    assert!(verdict.is_perfect(), "{verdict}");
     assert_eq!(verdict.n_attempts, 412, "none is started twice");
     assert!(delivered_by(&sibling).iter().any(|line| line.contains("long")));
 }
@@ -240,30 +236,10 @@ async fn undisturbed(rig: &Rig, publisher: Publisher, what: &str, recoveries: &[
     let settled = stopped.elapsed();
     let slowest = recoveries.iter().max().unwrap();
     println!("{what}: {verdict}; recovered within {slowest:?}, all settled after {settled:?}");
-    if !verdict.is_perfect() {
-        let first = &verdict.inversions[0];
-        let key = first.split('-').next().unwrap();
-        let d = rig.recipient.deliveries();
-        let at = d.iter().position(|x| &*x.id == first.as_str()).unwrap();
-        let t0 = d[0].arrived;
-        for x in &d[at.saturating_sub(60)..(at + 40).min(d.len())] {
-            println!("DBG {:?} {} {:?}", x.arrived - t0, x.id, x.status);
-        }
-        println!("DBG key {key}");
-    }
     assert!(verdict.is_perfect(), "{what}: {verdict}");
     assert!(
         *slowest < RECOVERED && settled < RECOVERED,
         "{what}: {recoveries:?}, {settled:?}"
     );
     assert_eq!(rig.consumers().await.len(), 1);
-}
-
-struct Dump(DistributorProcess);
-impl Drop for Dump {
-    fn drop(&mut self) {
-        for l in self.0.output().lines() {
-            println!("LOG {}", l.text);
-        }
-    }
 }

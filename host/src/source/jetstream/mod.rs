@@ -6,6 +6,7 @@
 mod acks;
 mod consumer;
 mod continuity;
+mod gap;
 mod inbox;
 mod ledger;
 mod place;

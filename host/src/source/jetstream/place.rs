@@ -3,8 +3,6 @@
 //! `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.<consumer sequence>.<time>.<pending>`, or with domain and
 //! account before the stream and perhaps more at the end.
 
-use super::consumer::Position;
-
 /// What such a subject says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
@@ -26,15 +24,6 @@ impl Place {
             sequence: number()?,
             delivery: number()?,
         })
-    }
-}
-
-impl From<Place> for Position {
-    fn from(place: Place) -> Self {
-        Self {
-            consumer_seq: place.delivery,
-            stream_seq: place.sequence,
-        }
     }
 }
 

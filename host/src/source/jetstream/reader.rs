@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::Settings;
 use super::consumer::{Consumer, ConsumerError, Definition, Filter, Position, Stream};
 use super::continuity::{Continuity, Number};
+use super::gap::{Gap, Turn};
 use super::inbox::Inbox;
 use super::ledger::{Arrival, Ledger};
 use super::place::{Place, Places};
@@ -64,6 +65,8 @@ pub(super) struct Reader {
     last_sign: Instant,
     continuity: Continuity,
     places: Places,
+    /// What comes again, until all of it is there.
+    gap: Option<Gap<Message>>,
     /// The connection over which the server was asked last: the server, and its number of it.
     connection: (String, u64),
     /// Whether something may have been lost between the server and us.
@@ -105,6 +108,7 @@ impl Reader {
             last_sign: Instant::now(),
             continuity: Continuity::default(),
             places,
+            gap: None,
             connection: (String::new(), 0),
             is_in_doubt: false,
             is_full: false,
@@ -203,12 +207,15 @@ impl Reader {
         }
         if known != Some(true) || is_new {
             self.continuity.restart(progress.delivered);
+            self.gap = None;
             self.n_requested = 0;
             while inbox.earlier().is_some() {}
         } else if self.is_in_doubt {
+            self.gap = None;
+            let n_missing = self.continuity.n_missing(progress.delivered);
             let client = &self.settings.client;
-            tracing::trace!("ZZ recover {progress:?}");
-            recover(client, &self.ledger, &mut self.continuity, &self.places, progress).await?;
+            let missing = recover(client, &self.ledger, &mut self.continuity, &self.places, progress).await?;
+            self.gap = missing.and_then(|missing| Gap::new(missing, n_missing));
         }
         self.is_in_doubt = false;
         self.connection = connection;
@@ -242,6 +249,9 @@ impl Reader {
                 if let Some(interruption) = self.take(message).await {
                     return interruption;
                 }
+            }
+            if self.gap.as_ref().is_some_and(|gap| gap.ends() <= Instant::now()) {
+                self.close_gap().await;
             }
             let is_accepting = deliveries.is_accepting();
             if is_accepting && self.request(inbox).await.is_err() {
@@ -338,7 +348,9 @@ impl Reader {
 
     /// How long nothing may happen before it has to be looked into.
     fn patience(&self) -> Duration {
-        if self.is_full { STUCK_INTERVAL } else { PULL_HEARTBEAT }
+        let patience = if self.is_full { STUCK_INTERVAL } else { PULL_HEARTBEAT };
+        let gap_ends = self.gap.as_ref().map(|gap| gap.ends().duration_since(Instant::now()));
+        gap_ends.map_or(patience, |gap_ends| gap_ends.min(patience))
     }
 
     /// Looks into it. True if the server has fallen silent.
@@ -374,27 +386,51 @@ impl Reader {
             );
             return None;
         };
-        tracing::trace!(
-            "ZZ take {} d{} n{} {:?} from {}",
-            place.sequence,
-            place.delivery,
-            place.n_deliveries,
-            self.continuity.judge(place.delivery),
-            message.subject
-        );
         match self.continuity.judge(place.delivery) {
             Number::AskedAgain => return None,
             Number::AfterGap if self.continuity.is_alone() && self.current_connection() != self.connection => {
                 return Some(Interruption::LookAgain);
             }
-            Number::AfterGap | Number::Expected => self.continuity.take(place.into()),
+            Number::AfterGap | Number::Expected => self.continuity.count(place.delivery),
         }
         self.places.learn(&reply);
-        self.n_requested = self.n_requested.saturating_sub(1);
-        let received = self.received(message, reply, place)?;
-        let dispatcher = Arc::clone(&self.settings.dispatcher);
-        dispatcher.dispatch(received, &mut self.matches).await;
+        let turn = match &mut self.gap {
+            Some(gap) => gap.turn(place.sequence, reply, message),
+            None => Turn::Now((reply, message)),
+        };
+        match turn {
+            Turn::Now((reply, message)) => self.dispatch(message, reply).await,
+            Turn::Later => {}
+            Turn::Close(next) => {
+                self.close_gap().await;
+                if let Some((reply, message)) = next {
+                    self.dispatch(message, reply).await;
+                }
+            }
+        }
         None
+    }
+
+    /// Goes on with what has come again, and waits for no more of it.
+    async fn close_gap(&mut self) {
+        if let Some(gap) = self.gap.take() {
+            for (reply, message) in gap.closed() {
+                self.dispatch(message, reply).await;
+            }
+            self.continuity.take_all();
+        }
+    }
+
+    async fn dispatch(&mut self, message: Message, reply: async_nats::Subject) {
+        self.n_requested = self.n_requested.saturating_sub(1);
+        let Some(place) = Place::of(&reply) else {
+            return;
+        };
+        self.continuity.take(place.sequence);
+        if let Some(received) = self.received(message, reply, place) {
+            let dispatcher = Arc::clone(&self.settings.dispatcher);
+            dispatcher.dispatch(received, &mut self.matches).await;
+        }
     }
 
     /// The event in a message, unless it is one that we have or had.
@@ -463,9 +499,15 @@ impl Reader {
             return;
         }
         let _ = nats::round_trip(&self.settings.client, ANSWER_TIMEOUT).await;
-        while let Some(message) = inbox.earlier().or_else(|| inbox.ready()) {
-            let place = message.reply.as_deref().and_then(Place::of);
-            if let (Some(place), Some(reply)) = (place, message.reply.clone()) {
+        let mut kept = self.gap.take().into_iter().flat_map(Gap::closed);
+        let mut next = || {
+            kept.next().or_else(|| {
+                let mut message = inbox.earlier().or_else(|| inbox.ready())?;
+                Some((message.reply.take().unwrap_or_else(|| message.subject.clone()), message))
+            })
+        };
+        while let Some((reply, message)) = next() {
+            if let Some(place) = Place::of(&reply) {
                 drop(self.received(message, reply, place));
             }
         }

@@ -4,6 +4,7 @@
 //! server takes for delivered would otherwise come when its acknowledgement time-out is over, behind later ones of its key.
 
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_nats::{Client, Request};
@@ -21,14 +22,14 @@ const MAX_ASKED: u64 = 1 << 16;
 /// Time that the server gets to take note.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Does so. `progress` is the server's, of now.
+/// Does so. `progress` is the server's, of now. Returns the sequences among which are those that were lost.
 pub(super) async fn recover(
     client: &Client,
     ledger: &Ledger,
     continuity: &mut Continuity,
     places: &Places,
     progress: Progress,
-) -> Result<(), ApiError> {
+) -> Result<Option<RangeInclusive<u64>>, ApiError> {
     let handed_out = progress.delivered;
     // Another replica may have started what is missing here.
     let is_alone = continuity.is_alone();
@@ -41,7 +42,7 @@ pub(super) async fn recover(
     noted.await.map_err(|_| failed("no answer in time"))??;
     if !is_alone {
         continuity.restart(handed_out);
-        return Ok(());
+        return Ok(None);
     }
     continuity.ask_again(handed_out);
     if n_asked > 0 {
@@ -54,7 +55,7 @@ pub(super) async fn recover(
             "asked again for what may have been on its way"
         );
     }
-    Ok(())
+    Ok(missing)
 }
 
 /// Waits until the server has taken note of everything. It takes what is said of messages in its order, but is asked for
