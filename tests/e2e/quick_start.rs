@@ -33,7 +33,7 @@ async fn the_quick_start_does_what_it_says() {
     for id in ["a1", "a2", "a3"] {
         let is_delivered =
             |line: &&String| line.starts_with("service took") && line.contains(&format!("\"id\":\"{id}\""));
-        assert!(shown.iter().any(|line| is_delivered(line)), "{id} in {shown:?}");
+        assert!(shown.iter().any(is_delivered), "{id} in {shown:?}");
     }
 
     let mut terminal = Terminal::open();

@@ -189,7 +189,8 @@ async fn what_a_sibling_works_on_is_not_asked_for_when_a_connection_breaks() {
             .unwrap();
     }
     let verdict = rig.everything_settled(&published).await;
-    assert!(verdict.is_perfect(), "{verdict}");
+    // Across replicas events of a key are in no order.
+    assert_eq!((verdict.lost.len(), verdict.n_duplicates), (0, 0), "{verdict}");
     assert_eq!(verdict.n_attempts, 412, "none is started twice");
     assert!(delivered_by(&sibling).iter().any(|line| line.contains("long")));
 }

@@ -9,6 +9,7 @@ use test_support::{Delivery, Reply};
 use tokio::time::Instant;
 
 use super::rig::{IN_TIME, Rig, extent, key_in, numbered, peak_mebibytes};
+use crate::harness::event_id;
 
 /// Attempts come quickly and never end, so that a key stays held up until it heals.
 const PATIENT: [(&str, &str); 2] = [("DELIVERY_RETRY", "100000"), ("DELIVERY_BACKOFF_MAX", "1s")];
@@ -94,6 +95,34 @@ async fn more_poisoned_keys_than_fit_into_memory_stop_nothing_else() {
     let all: Vec<_> = poisoned.into_iter().chain(sound).collect();
     let verdict = rig.everything_settled(&all).await;
     assert!(verdict.is_perfect(), "{verdict}");
+}
+
+#[tokio::test]
+async fn without_an_order_an_event_that_fails_holds_back_no_other() {
+    let rig = Rig::start().await;
+    let variables = [("DELIVERY_ORDERING", "none"), PATIENT[0], PATIENT[1]];
+    let _process = rig.process(&variables).await;
+    let is_healed = Arc::new(AtomicBool::new(false));
+    let healed = Arc::clone(&is_healed);
+    rig.recipient.respond_with(move |request, _| {
+        let is_bad = !healed.load(Ordering::Acquire) && event_id(request).ends_with("-0");
+        Reply::status(if is_bad { 500 } else { 200 })
+    });
+    // More of one key than are in memory at a time.
+    let published = rig.published("e", 2, 1000).await;
+    rig.recipient
+        .wait_until_accepted(published.len() - 2, IN_TIME)
+        .await
+        .unwrap();
+    is_healed.store(true, Ordering::Release);
+    rig.recipient
+        .wait_until_accepted(published.len(), IN_TIME)
+        .await
+        .unwrap();
+    rig.acknowledged().await;
+    let verdict = rig.verdict(&published);
+    assert_eq!((verdict.lost.len(), verdict.n_duplicates), (0, 0), "{verdict}");
+    assert_eq!(rig.dead_letters().await.len(), 0);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ const CONCURRENCY: usize = 16;
 
 /// Ends a process with SIGTERM, and says how long that took.
 async fn terminated(mut process: DistributorProcess) -> Duration {
-    let start = std::time::Instant::now();
+    let start = tokio::time::Instant::now();
     process.terminate().unwrap();
     let status = process.wait_exit(IN_TIME).await.unwrap();
     assert_eq!(

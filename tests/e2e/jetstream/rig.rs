@@ -12,13 +12,13 @@ use test_support::{
     PublishedEvent, Publisher, Rate, Recipient, Reply, Verdict, create_keptn_stream, eventually,
 };
 
-use crate::harness::{BINARY, TASK_TRIGGERED};
+use crate::harness::{BINARY, TASK_TRIGGERED, run_to_end};
 
 /// The stream that a Keptn control plane has.
 pub(super) const STREAM: &str = "keptn";
 /// Whatever is waited for comes within this, or the test fails. Long, because these tests run side by side on small
 /// machines.
-pub(super) const IN_TIME: Duration = Duration::from_secs(60);
+pub(super) const IN_TIME: Duration = Duration::from_mins(1);
 
 /// The peers of the distributor.
 pub(super) struct Rig {
@@ -63,19 +63,28 @@ impl Rig {
 
     /// The same, of which nothing is known but that it was started.
     pub(super) fn starting_process(&self, variables: &[(&str, &str)]) -> DistributorProcess {
-        let (url, port) = (self.nats.url(), self.recipient.port().to_string());
-        let own = [
-            ("PUBSUB_URL", url.as_str()),
-            ("PUBSUB_RECIPIENT_PORT", port.as_str()),
-            ("PUBSUB_TOPIC", "sh.keptn.>"),
-            ("PUBSUB_GROUP", "group"),
-            ("K8S_DEPLOYMENT_NAME", "task-service"),
-            ("DISABLE_REGISTRATION", "true"),
-        ];
-        // Later ones win, as in a shell.
-        let environment: Vec<_> = own.iter().chain(variables).copied().collect();
+        let own = self.variables();
+        let environment = merged(&own, variables);
         let started = DistributorProcess::start_with(Path::new(BINARY), &["run"], &environment, OutputTo::Memory);
         started.expect("the binary starts")
+    }
+
+    /// `distributor dead-letter …` in the environment of the process: exit code, standard output, standard error.
+    pub(super) async fn dead_letter(&self, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
+        let own = self.variables();
+        let arguments = [&["dead-letter"], arguments].concat();
+        run_to_end(&arguments, &merged(&own, variables)).await
+    }
+
+    fn variables(&self) -> [(&'static str, String); 6] {
+        [
+            ("PUBSUB_URL", self.nats.url()),
+            ("PUBSUB_RECIPIENT_PORT", self.recipient.port().to_string()),
+            ("PUBSUB_TOPIC", "sh.keptn.>".to_owned()),
+            ("PUBSUB_GROUP", "group".to_owned()),
+            ("K8S_DEPLOYMENT_NAME", "task-service".to_owned()),
+            ("DISABLE_REGISTRATION", "true".to_owned()),
+        ]
     }
 
     /// Publishes numbered events over so many keys.
@@ -160,6 +169,12 @@ impl Rig {
             Reply::status(if is_special { status } else { 200 })
         });
     }
+}
+
+/// An environment. Later variables win, as in a shell.
+fn merged<'a>(own: &'a [(&'a str, String)], variables: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let own = own.iter().map(|(name, value)| (*name, value.as_str()));
+    own.chain(variables.iter().copied()).collect()
 }
 
 /// The Keptn context of an event.

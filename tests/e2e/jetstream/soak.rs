@@ -55,7 +55,7 @@ async fn nothing_is_lost_whatever_fails() {
             "the service answers 500" => answer_for(&rig, Reply::status(500), lasts).await,
             "the service answers 503" => answer_for(&rig, Reply::status(503), lasts).await,
             "the service is slow" => {
-                answer_for(&rig, Reply::status(200).after(Duration::from_millis(200)), lasts).await
+                answer_for(&rig, Reply::status(200).after(Duration::from_millis(200)), lasts).await;
             }
             "NATS is killed and comes back" => {
                 rig.nats.stop().await.unwrap();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use test_support::{DistributorProcess, Rate, Reply, eventually};
+use test_support::{DistributorProcess, Rate, Reply, Verdict, eventually};
 
 use super::rig::{IN_TIME, Rig, header_of, peak_mebibytes};
 use crate::harness::{event_in, json, lines_with, post};
@@ -190,9 +190,10 @@ async fn a_pause_that_the_service_asks_for_is_kept_up_to_a_limit() {
     rig.recipient.respond_with(move |request, _| {
         let is_first = request.header("distributor-attempt") == Some("1");
         let (status, text) = headers[id_in(&request.body).as_str()].clone();
-        match is_first {
-            true => Reply::Status(status, vec![("Retry-After".to_owned(), text)]),
-            false => Reply::status(200),
+        if is_first {
+            Reply::Status(status, vec![("Retry-After".to_owned(), text)])
+        } else {
+            Reply::status(200)
         }
     });
     for (id, ..) in &cases {
@@ -241,7 +242,7 @@ async fn a_service_that_answers_late_and_has_started_gets_the_event_once_unless_
 }
 
 #[tokio::test]
-async fn events_that_wait_for_another_attempt_go_back_at_once_when_the_process_ends() {
+async fn what_is_not_delivered_goes_back_at_once_and_in_order_when_the_process_ends() {
     let rig = Rig::start().await;
     let variables = [
         ("DELIVERY_BACKOFF_DELAY", "10m"),
@@ -252,15 +253,17 @@ async fn events_that_wait_for_another_attempt_go_back_at_once_when_the_process_e
     let mut process: DistributorProcess = rig.process(&variables).await;
     rig.recipient
         .respond_with(|_, _| Reply::Status(500, vec![("Retry-After".to_owned(), "300".to_owned())]));
-    let published = rig.published("e", 10, 10).await;
-    let all_wait = async || lines_with(&process, "trying again").len() == published.len();
+    let n_keys = 10;
+    let published = rig.published("e", n_keys, 2 * MAX_IN_MEMORY).await;
+    let all_wait = async || lines_with(&process, "trying again").len() == n_keys;
     eventually(IN_TIME, all_wait).await.unwrap();
     process.terminate().unwrap();
     assert_eq!(process.wait_exit(IN_TIME).await.unwrap().code(), Some(0));
-    assert_eq!(rig.recipient.n_received(), published.len());
+    assert_eq!(rig.recipient.n_received(), n_keys);
     rig.recipient.respond_with(|_, _| Reply::status(200));
     let _process = rig.process(&variables).await;
-    let verdict = rig.everything_settled(&published).await;
+    rig.everything_settled(&published).await;
+    let verdict = Verdict::of(&published, &rig.recipient.deliveries()[n_keys..]);
     assert!(verdict.is_perfect(), "{verdict}");
     assert_eq!(rig.dead_letters().await.len(), 0);
 }
