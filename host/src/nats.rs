@@ -13,7 +13,7 @@ use crate::config::NatsConfig;
 use crate::telemetry::Counters;
 
 /// Pauses between attempts grow up to this, so that events flow again soon after NATS is back.
-const LONGEST_RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// A connection that is dead without having been closed is given up when the third of these goes out unanswered: after 15
 /// seconds at most.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -133,7 +133,7 @@ fn pause_before(attempt: usize) -> Duration {
     ceiling.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
-/// One line for each change of state. While NATS is away an attempt fails every second; the reason is logged when it is
+/// One line for each change of state. While NATS is away attempts fail all the time; the reason is logged when it is
 /// another than before.
 #[derive(Debug)]
 struct ConnectionLog {

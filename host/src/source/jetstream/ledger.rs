@@ -5,7 +5,8 @@
 //! test can play the server.
 //!
 //! Order of a key: as soon as one event of a key is given back, the later ones of that key go back as well, until the
-//! lowest has come again.
+//! lowest has come again. At the end everything goes back at once, and only when nothing is asked for any more: it would
+//! come again to the one that leaves it, and then to others in another order.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::RangeInclusive;
@@ -17,6 +18,7 @@ use async_nats::Subject;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::consumer::Progress;
 use super::place::Places;
@@ -68,11 +70,15 @@ pub struct Ledger {
     /// How many of them the client has been given.
     n_passed_on: watch::Sender<u64>,
     counters: Arc<Counters>,
+    /// From now on what is given back is kept until nothing is asked for any more.
+    shutdown: CancellationToken,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Whether events may be given back although there is a shutdown.
+    has_ended: bool,
     held: HashMap<u64, Held>,
     returned: HashMap<u64, Returned>,
     /// The sequences of `returned` that have a key.
@@ -100,6 +106,8 @@ struct Returned {
     key: Option<Key>,
     /// When it should come again.
     due: Instant,
+    /// Whether the server knows.
+    is_told: bool,
     progress: Vec<PartProgress>,
 }
 
@@ -111,6 +119,7 @@ impl Ledger {
         tail_pause: Duration,
         commands: UnboundedSender<Command>,
         counters: Arc<Counters>,
+        shutdown: CancellationToken,
     ) -> Self {
         Self {
             stream,
@@ -120,6 +129,7 @@ impl Ledger {
             n_commands: AtomicU64::new(0),
             n_passed_on: watch::Sender::default(),
             counters,
+            shutdown,
             state: Mutex::default(),
         }
     }
@@ -205,6 +215,26 @@ impl Ledger {
     /// start at once.
     pub(crate) fn give_back(&self, sequence: u64, pause: Duration, progress: Vec<PartProgress>) {
         self.return_now(&mut self.state(), sequence, pause, progress);
+    }
+
+    /// Nothing is asked for any more: others get everything that is neither settled nor in memory, in its order.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        state.has_ended = true;
+        let now = Instant::now();
+        // What was to come again by now may have come to somebody else.
+        let is_with_server = |returned: &Returned| !returned.is_told || returned.due > now;
+        let left = state
+            .returned
+            .iter_mut()
+            .filter(|(_, returned)| is_with_server(returned));
+        let mut left: Vec<_> = left.collect();
+        left.sort_unstable_by_key(|(sequence, _)| **sequence);
+        for (_, returned) in left {
+            returned.is_told = true;
+            returned.due = now;
+            self.send(Command::GiveBack(returned.reply.clone(), Duration::ZERO));
+        }
     }
 
     /// The pause for events that wait for an earlier one of their key.
@@ -300,15 +330,19 @@ impl Ledger {
         if let Some(key) = held.key {
             state.returned_of_key.entry(key).or_default().insert(sequence);
         }
+        let is_told = state.has_ended || !self.shutdown.is_cancelled();
         let returned = Returned {
             // A copy: the server's own text keeps a whole read buffer in memory.
             reply: Subject::from(held.reply.to_string()),
             key: held.key,
             due: Instant::now() + pause,
+            is_told,
             progress,
         };
         self.counters.given_back.increment();
-        self.send(Command::GiveBack(returned.reply.clone(), pause));
+        if is_told {
+            self.send(Command::GiveBack(returned.reply.clone(), pause));
+        }
         state.returned.insert(sequence, returned);
     }
 
@@ -329,7 +363,7 @@ impl Ledger {
                 // What comes before it was refused anyway.
                 return;
             }
-            if returned.due > now {
+            if returned.due > now && !self.shutdown.is_cancelled() {
                 returned.due = now;
                 self.send(Command::GiveBack(returned.reply.clone(), Duration::ZERO));
             }
@@ -396,7 +430,14 @@ mod tests {
 
     fn ledger() -> (Ledger, mpsc::UnboundedReceiver<Command>) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let ledger = Ledger::new("keptn".to_owned(), "d".to_owned(), TAIL_PAUSE, commands, Arc::default());
+        let ledger = Ledger::new(
+            "keptn".to_owned(),
+            "d".to_owned(),
+            TAIL_PAUSE,
+            commands,
+            Arc::default(),
+            CancellationToken::new(),
+        );
         (ledger, receiver)
     }
 
@@ -466,6 +507,29 @@ mod tests {
         assert_eq!(ledger.admit(2, key), Some(Vec::new()));
         ledger.receive(3, reply("r3c"));
         assert_eq!(ledger.admit(3, key), Some(Vec::new()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_end_everything_goes_back_in_its_order_and_not_before() {
+        let (ledger, mut commands) = ledger();
+        admitted(&ledger, 5, Key::of(1));
+        ledger.give_back(2, Duration::from_secs(5), Vec::new());
+        ledger.give_back(5, Duration::ZERO, Vec::new());
+        sent(&mut commands);
+        ledger.shutdown.cancel();
+        for sequence in [4, 1] {
+            ledger.give_back(sequence, Duration::ZERO, Vec::new());
+        }
+        assert_eq!(sent(&mut commands), [], "it would come again here");
+        ledger.end();
+        let again = |sequence: u64| Command::GiveBack(reply(&format!("r{sequence}")), Duration::ZERO);
+        assert_eq!(
+            sent(&mut commands),
+            [again(1), again(2), again(4)],
+            "somebody else may have the fifth by now"
+        );
+        ledger.give_back(3, Duration::ZERO, Vec::new());
+        assert_eq!(sent(&mut commands), [again(3)]);
     }
 
     #[tokio::test(start_paused = true)]

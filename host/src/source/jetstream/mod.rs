@@ -72,6 +72,7 @@ impl StreamSource {
             settings.config.ack_wait,
             commands,
             Arc::clone(&settings.dispatcher.counters),
+            settings.shutdown.clone(),
         ));
         let acks = acks::run(
             settings.client.clone(),
