@@ -20,9 +20,10 @@ use crate::source::jetstream::ledger::Arrival;
 use crate::source::jetstream::place::Place;
 use crate::source::structured;
 
-/// How long the server keeps a request for messages.
-const PULL_EXPIRES: Duration = Duration::from_secs(30);
-/// How often it shows that it still does.
+/// How long the server keeps a request for messages: no longer than it takes to find out that a connection is dead. A
+/// server that does not know it yet would serve such a request before those that come over the next connection.
+const PULL_EXPIRES: Duration = Duration::from_secs(10);
+/// How often it shows that it still does; at least twice, or the server refuses.
 const PULL_HEARTBEAT: Duration = Duration::from_secs(5);
 /// Without a sign of life for this long, the request is taken for lost.
 const PULL_STUCK: Duration = Duration::from_secs(12);
