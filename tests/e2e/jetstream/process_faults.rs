@@ -29,13 +29,20 @@ async fn a_backlog_outlives_sigterm() {
     rig.recipient
         .respond_with(|_, _| Reply::status(200).after(Duration::from_millis(50)));
     let process = rig.process(&[]).await;
-    let published = rig.published("e", 100, 3000).await;
+    let published = rig.published("e", 1000, extent(3000, 50_000)).await;
     rig.recipient.wait_until_accepted(100, IN_TIME).await.unwrap();
+    let peak = peak_mebibytes(&process);
+    let ended_within = terminated(process).await;
     assert!(
-        terminated(process).await < Duration::from_secs(5),
+        ended_within < Duration::from_secs(5),
         "only what was started is waited for"
     );
     let verdict = rig.verdict(&published);
+    println!(
+        "{} of {} left to the stream, ended within {ended_within:?}, peak {peak} MiB",
+        verdict.lost.len(),
+        published.len()
+    );
     assert_eq!(verdict.n_duplicates, 0, "{verdict}");
     let info = rig.consumer().await;
     let n_left = usize::try_from(info.num_pending).unwrap() + info.num_ack_pending;
@@ -148,6 +155,7 @@ async fn a_sibling_takes_over_what_a_killed_replica_had() {
     killed.kill().await.unwrap();
     let published = publisher.finish(IN_TIME).await.unwrap();
     let verdict = rig.everything_settled(&published).await;
+    println!("one of two replicas killed: {verdict}");
     assert_eq!(verdict.lost.len(), 0, "{verdict}");
     assert!(verdict.n_duplicates <= CONCURRENCY, "{verdict}");
 }
