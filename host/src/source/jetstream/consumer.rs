@@ -42,20 +42,20 @@ pub(super) struct Consumer {
 
 /// How far a consumer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     /// What it has handed out.
-    pub(super) delivered: Position,
+    pub(crate) delivered: Position,
     /// Everything up to here is settled.
-    pub(super) ack_floor: Position,
+    pub(crate) ack_floor: Position,
 }
 
 /// A message of a stream, or one of the deliveries of a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(super) struct Position {
+pub(crate) struct Position {
     /// The delivery, counted over all replicas.
-    pub(super) consumer_seq: u64,
+    pub(crate) consumer_seq: u64,
     /// The sequence in the stream.
-    pub(super) stream_seq: u64,
+    pub(crate) stream_seq: u64,
 }
 
 /// What is needed to make the consumer.

@@ -16,7 +16,7 @@ const ALONE_AFTER: Duration = Duration::from_mins(10);
 
 /// The numbers of the deliveries that came.
 #[derive(Debug, Default)]
-pub(super) struct Continuity {
+pub(crate) struct Continuity {
     /// The last delivery that is known to have been made.
     last: u64,
     /// Nothing is missing up to this sequence of the stream.
@@ -30,7 +30,7 @@ pub(super) struct Continuity {
 
 /// What the number of a delivery says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Number {
+pub(crate) enum Number {
     /// It is the next one, or a known one.
     Expected,
     /// Deliveries before it did not come.
@@ -41,7 +41,7 @@ pub(super) enum Number {
 
 impl Continuity {
     /// What this number says about the message that has it.
-    pub(super) fn judge(&self, delivery: u64) -> Number {
+    pub(crate) fn judge(&self, delivery: u64) -> Number {
         if delivery <= self.asked_again {
             Number::AskedAgain
         } else if delivery > self.last + 1 {
@@ -52,22 +52,22 @@ impl Continuity {
     }
 
     /// The delivery has come.
-    pub(super) fn count(&mut self, delivery: u64) {
+    pub(crate) fn count(&mut self, delivery: u64) {
         self.see(delivery, self.last + 1);
     }
 
     /// The message of this sequence is taken, and so are those before it.
-    pub(super) fn take(&mut self, sequence: u64) {
+    pub(crate) fn take(&mut self, sequence: u64) {
         self.sequence = self.sequence.max(sequence);
     }
 
     /// Everything that was asked for again is taken.
-    pub(super) fn take_all(&mut self) {
+    pub(crate) fn take_all(&mut self) {
         self.take(self.asked_up_to);
     }
 
     /// The server says how far it is. What it sent to us before has come before.
-    pub(super) fn hear(&mut self, at: Position) {
+    pub(crate) fn hear(&mut self, at: Position) {
         self.see(at.consumer_seq, self.last);
         if !self.is_awaiting() {
             self.sequence = self.sequence.max(at.stream_seq);
@@ -75,7 +75,7 @@ impl Continuity {
     }
 
     /// Begins with what the server has handed out, all of it or all that is to come to us.
-    pub(super) fn restart(&mut self, handed_out: Position) {
+    pub(crate) fn restart(&mut self, handed_out: Position) {
         *self = Self {
             last: handed_out.consumer_seq,
             sequence: handed_out.stream_seq,
@@ -86,24 +86,24 @@ impl Continuity {
 
     /// Goes on with what the server has handed out, after it was asked for what is missing of that. It comes again before
     /// everything else.
-    pub(super) fn ask_again(&mut self, handed_out: Position) {
+    pub(crate) fn ask_again(&mut self, handed_out: Position) {
         self.last = handed_out.consumer_seq;
         self.asked_again = handed_out.consumer_seq;
         self.asked_up_to = handed_out.stream_seq;
     }
 
     /// Whether this instance seems to be the only one.
-    pub(super) fn is_alone(&self) -> bool {
+    pub(crate) fn is_alone(&self) -> bool {
         self.other_replica_seen.is_none_or(|seen| seen.elapsed() > ALONE_AFTER)
     }
 
     /// The sequence of the stream after which something may be missing of what the server has handed out.
-    pub(super) fn missing_after(&self, handed_out: Position) -> Option<u64> {
+    pub(crate) fn missing_after(&self, handed_out: Position) -> Option<u64> {
         (handed_out.consumer_seq != self.last || self.is_awaiting()).then_some(self.sequence)
     }
 
     /// How many messages are missing at most, if that is known.
-    pub(super) fn n_missing(&self, handed_out: Position) -> Option<u64> {
+    pub(crate) fn n_missing(&self, handed_out: Position) -> Option<u64> {
         let n_missing = handed_out.consumer_seq.checked_sub(self.last);
         n_missing.filter(|_| !self.is_awaiting())
     }

@@ -15,7 +15,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What is missing, and what has come of it.
 #[derive(Debug)]
-pub(super) struct Gap<T> {
+pub(crate) struct Gap<T> {
     sequences: RangeInclusive<u64>,
     /// How many messages are missing at most; the other sequences belong to others.
     n_missing: usize,
@@ -25,7 +25,7 @@ pub(super) struct Gap<T> {
 
 /// What is to be done with a message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Turn<T> {
+pub(crate) enum Turn<T> {
     /// Nothing has to come before it.
     Now(T),
     /// It is kept.
@@ -36,7 +36,7 @@ pub(super) enum Turn<T> {
 
 impl<T> Gap<T> {
     /// None if nothing is missing.
-    pub(super) fn new(sequences: RangeInclusive<u64>, n_missing: Option<u64>) -> Option<Self> {
+    pub(crate) fn new(sequences: RangeInclusive<u64>, n_missing: Option<u64>) -> Option<Self> {
         let n_sequences = sequences.clone().count();
         let n_missing = n_missing.and_then(|n| usize::try_from(n).ok()).unwrap_or(n_sequences);
         (n_sequences > 0).then(|| Self {
@@ -48,7 +48,7 @@ impl<T> Gap<T> {
     }
 
     /// A message of this sequence has come.
-    pub(super) fn turn(&mut self, sequence: u64, reply: Subject, message: T) -> Turn<(Subject, T)> {
+    pub(crate) fn turn(&mut self, sequence: u64, reply: Subject, message: T) -> Turn<(Subject, T)> {
         if sequence < *self.sequences.start() {
             return Turn::Now((reply, message));
         }
@@ -63,13 +63,18 @@ impl<T> Gap<T> {
         }
     }
 
+    /// Nothing can come, because nothing is asked for or nothing gets through: the time to wait begins later.
+    pub(crate) fn begin_waiting(&mut self) {
+        self.ends = Instant::now() + LONGEST_WAIT;
+    }
+
     /// When it is not waited for any longer.
-    pub(super) fn ends(&self) -> Instant {
+    pub(crate) fn ends(&self) -> Instant {
         self.ends
     }
 
     /// What has come, in its order.
-    pub(super) fn closed(self) -> impl Iterator<Item = (Subject, T)> {
+    pub(crate) fn closed(self) -> impl Iterator<Item = (Subject, T)> {
         self.came.into_values()
     }
 }
@@ -99,6 +104,15 @@ mod tests {
         assert_eq!(turn(&mut gap, 8), Turn::Later, "twice");
         assert_eq!(turn(&mut gap, 6), Turn::Close(None), "the third");
         assert_eq!(gap.closed().map(|(_, message)| message).collect::<Vec<_>>(), [6, 8, 9]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_begins_when_something_can_come() {
+        let mut gap = Gap::<u64>::new(5..=9, None).unwrap();
+        tokio::time::advance(LONGEST_WAIT * 5).await;
+        assert!(gap.ends() <= Instant::now());
+        gap.begin_waiting();
+        assert_eq!(gap.ends(), Instant::now() + LONGEST_WAIT);
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@
 //! lowest has come again. At the end everything goes back at once, and only when nothing is asked for any more: it would
 //! come again to the one that leaves it, and then to others in another order.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +29,7 @@ use crate::telemetry::Counters;
 
 /// Events of one key that are asked for ahead of the one that is being delivered.
 const AHEAD_OF_KEY: usize = 16;
-/// An event that should have come again by then went to another replica.
+/// An event that should have come again so long before the server had nothing more for us went to another replica.
 const OVERDUE: Duration = Duration::from_secs(2);
 /// Acknowledgements that may be on their way when a connection breaks.
 const MAX_LAST_SETTLED: usize = 1024;
@@ -80,9 +80,11 @@ struct State {
     /// Whether events may be given back although there is a shutdown.
     has_ended: bool,
     held: HashMap<u64, Held>,
-    returned: HashMap<u64, Returned>,
+    returned: BTreeMap<u64, Returned>,
     /// The sequences of `returned` that have a key.
     returned_of_key: HashMap<Key, BTreeSet<u64>>,
+    /// When the server had last handed out everything that was to come again by then.
+    caught_up: Option<Instant>,
     settled: Settled,
     /// The sequences that were settled last.
     last_settled: VecDeque<u64>,
@@ -176,12 +178,17 @@ impl Ledger {
         Arrival::New
     }
 
+    /// The server hands out something new, or says that it has nothing: what was to come again before has come, here or
+    /// elsewhere. As long as nothing is asked for, nothing is known of that.
+    pub(crate) fn catch_up(&self) {
+        self.state().caught_up = Some(Instant::now());
+    }
+
     /// Whether it is the turn of a received event among those of its key, with what is known from the last time.
     /// Otherwise it is given back.
     pub(crate) fn admit(&self, sequence: u64, key: Key) -> Option<Vec<PartProgress>> {
         let mut state = self.state();
-        let now = Instant::now();
-        let is_turn = state.is_turn(sequence, key, now);
+        let is_turn = state.is_turn(sequence, key);
         let known = state.take_returned(sequence).map(|returned| returned.progress);
         if let Some(held) = state.held.get_mut(&sequence) {
             held.key = Some(key);
@@ -218,19 +225,13 @@ impl Ledger {
     }
 
     /// Nothing is asked for any more: others get everything that is neither settled nor in memory, in its order.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         let mut state = self.state();
         state.has_ended = true;
         let now = Instant::now();
         // What was to come again by now may have come to somebody else.
         let is_with_server = |returned: &Returned| !returned.is_told || returned.due > now;
-        let left = state
-            .returned
-            .iter_mut()
-            .filter(|(_, returned)| is_with_server(returned));
-        let mut left: Vec<_> = left.collect();
-        left.sort_unstable_by_key(|(sequence, _)| **sequence);
-        for (_, returned) in left {
+        for returned in state.returned.values_mut().filter(|returned| is_with_server(returned)) {
             returned.is_told = true;
             returned.due = now;
             self.send(Command::GiveBack(returned.reply.clone(), Duration::ZERO));
@@ -253,7 +254,7 @@ impl Ledger {
         let elsewhere: Vec<_> = state
             .returned
             .iter()
-            .filter(|(_, returned)| now > returned.due + FORGET_AFTER)
+            .filter(|(_, returned)| state.is_elsewhere(returned, FORGET_AFTER))
             .map(|(&sequence, _)| sequence)
             .collect();
         for sequence in elsewhere {
@@ -271,7 +272,7 @@ impl Ledger {
     /// After a connection broke: says again what a server that is so far may not have heard, and asks for what it may have
     /// sent in vain, in the order of the stream. That is `missing`, and what was to come again by now; another replica may
     /// have it, unless this instance is alone. Returns how many events it asked for.
-    pub(super) fn say_again(&self, places: &Places, progress: Progress, missing: Option<RangeInclusive<u64>>) -> usize {
+    pub(crate) fn say_again(&self, places: &Places, progress: Progress, missing: Option<RangeInclusive<u64>>) -> usize {
         let Progress { delivered, ack_floor } = progress;
         let mut guard = self.state();
         let state = &mut *guard;
@@ -284,6 +285,10 @@ impl Ledger {
             self.send(Command::Acknowledge(places.subject(sequence, 0).into()));
         }
         let now = Instant::now();
+        for held in state.held.values_mut() {
+            held.told = now;
+            self.send(Command::Progress(held.reply.clone()));
+        }
         let mut due = Vec::new();
         for (&sequence, returned) in &mut state.returned {
             returned.reply = places.subject(sequence, delivered.consumer_seq).into();
@@ -295,7 +300,6 @@ impl Ledger {
                 due.push(sequence);
             }
         }
-        due.sort_unstable();
         let asked = due.into_iter().chain(missing.into_iter().flatten());
         let asked = asked.map(|sequence| {
             let subject = places.subject(sequence, delivered.consumer_seq).into();
@@ -305,12 +309,12 @@ impl Ledger {
     }
 
     /// The client has been given so many more commands.
-    pub(super) fn passed_on(&self, n: usize) {
+    pub(crate) fn passed_on(&self, n: usize) {
         self.n_passed_on.send_modify(|n_passed_on| *n_passed_on += n as u64);
     }
 
     /// Waits until the client has been given everything that was said so far.
-    pub(super) async fn until_passed_on(&self) {
+    pub(crate) async fn until_passed_on(&self) {
         let n_commands = self.n_commands.load(Ordering::Acquire);
         let mut n_passed_on = self.n_passed_on.subscribe();
         // It cannot fail: the sender is in here.
@@ -384,7 +388,7 @@ impl Ledger {
 impl State {
     /// Whether no earlier event of the key is with the stream. What should have come long ago counts no more: another
     /// replica has it.
-    fn is_turn(&mut self, sequence: u64, key: Key, now: Instant) -> bool {
+    fn is_turn(&mut self, sequence: u64, key: Key) -> bool {
         loop {
             let Some(&lowest) = self.returned_of_key.get(&key).and_then(BTreeSet::first) else {
                 return true;
@@ -392,15 +396,17 @@ impl State {
             if lowest >= sequence {
                 return true;
             }
-            if self
-                .returned
-                .get(&lowest)
-                .is_some_and(|returned| now < returned.due + OVERDUE)
-            {
+            let returned = self.returned.get(&lowest);
+            if returned.is_some_and(|returned| !self.is_elsewhere(returned, OVERDUE)) {
                 return false;
             }
             self.take_returned(lowest);
         }
+    }
+
+    /// Whether the server has handed out what should have come again, but not to us, and so long ago.
+    fn is_elsewhere(&self, returned: &Returned, long_ago: Duration) -> bool {
+        self.caught_up.is_some_and(|at| at >= returned.due + long_ago)
     }
 
     fn take_returned(&mut self, sequence: u64) -> Option<Returned> {
@@ -541,12 +547,28 @@ mod tests {
         ledger.receive(2, reply("r2"));
         assert_eq!(ledger.admit(2, key), None);
         tokio::time::advance(Duration::from_secs(13)).await;
+        ledger.catch_up();
         ledger.receive(2, reply("r2b"));
         assert_eq!(
             ledger.admit(2, key),
             Some(Vec::new()),
             "1 was due 3 s ago and has not come"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_is_waited_for_while_nothing_is_asked_for() {
+        let (ledger, _commands) = ledger();
+        let key = Key::of(1);
+        admitted(&ledger, 2, key);
+        ledger.give_back(1, Duration::from_secs(10), Vec::new());
+        ledger.give_back(2, TAIL_PAUSE, Vec::new());
+        tokio::time::advance(Duration::from_mins(10)).await;
+        ledger.report_progress(Duration::from_secs(10));
+        ledger.receive(2, reply("r2"));
+        assert_eq!(ledger.admit(2, key), None, "1 was due long ago, and stands behind it");
+        ledger.receive(1, reply("r1"));
+        assert_eq!(ledger.admit(1, key), Some(Vec::new()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -618,6 +640,7 @@ mod tests {
         let told = [
             Command::Acknowledge(subject(3, 0)),
             Command::Acknowledge(subject(2, 0)),
+            Command::Progress(reply("r4")),
             Command::GiveBack(subject(6, 12), Duration::from_secs(5)),
         ];
         assert_eq!(ledger.say_again(&places, progress, None), 0);

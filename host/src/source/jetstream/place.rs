@@ -5,18 +5,18 @@
 
 /// What such a subject says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// How often the message was handed out so far.
-    pub(super) n_deliveries: u64,
+    pub(crate) n_deliveries: u64,
     /// Its number in the stream.
-    pub(super) sequence: u64,
+    pub(crate) sequence: u64,
     /// Which delivery of the consumer this is, counted over all messages and all replicas.
-    pub(super) delivery: u64,
+    pub(crate) delivery: u64,
 }
 
 impl Place {
     /// Of a message that was received.
-    pub(super) fn of(reply: &str) -> Option<Self> {
+    pub(crate) fn of(reply: &str) -> Option<Self> {
         let (_, mut tokens) = parts(reply)?;
         let mut number = || tokens.next()?.parse().ok();
         Some(Self {
@@ -29,15 +29,15 @@ impl Place {
 
 /// Makes such subjects, for messages that were not received or that are forgotten.
 #[derive(Debug)]
-pub(super) struct Places(String);
+pub(crate) struct Places(String);
 
 impl Places {
-    pub(super) fn new(stream: &str, durable: &str) -> Self {
+    pub(crate) fn new(stream: &str, durable: &str) -> Self {
         Self(format!("$JS.ACK.{stream}.{durable}."))
     }
 
     /// As in this subject: where there is a domain, the server may want it.
-    pub(super) fn learn(&mut self, reply: &str) {
+    pub(crate) fn learn(&mut self, reply: &str) {
         if let Some((prefix, _)) = parts(reply)
             && prefix != self.0
         {
@@ -47,7 +47,7 @@ impl Places {
 
     /// The server looks at the sequence in the stream. Where it is told that a message is wanted again, the delivery must
     /// be one that it has made.
-    pub(super) fn subject(&self, sequence: u64, delivery: u64) -> String {
+    pub(crate) fn subject(&self, sequence: u64, delivery: u64) -> String {
         format!("{}1.{sequence}.{delivery}.0.0", self.0)
     }
 }

@@ -14,7 +14,7 @@ use crate::nats;
 use crate::receipt::Receipt;
 use crate::source::jetstream::consumer::Position;
 use crate::source::jetstream::continuity::Number;
-use crate::source::jetstream::gap::Turn;
+use crate::source::jetstream::gap::{Gap, Turn};
 use crate::source::jetstream::inbox::Inbox;
 use crate::source::jetstream::ledger::Arrival;
 use crate::source::jetstream::place::Place;
@@ -43,6 +43,9 @@ impl Reader {
                 if let Some(interruption) = self.take(message).await {
                     return interruption;
                 }
+            }
+            if self.n_requested == 0 || !nats::is_connected(&self.settings.client) {
+                self.gap.iter_mut().for_each(Gap::begin_waiting);
             }
             if self.gap.as_ref().is_some_and(|gap| gap.ends() <= Instant::now()) {
                 self.close_gap().await;
@@ -188,6 +191,10 @@ impl Reader {
             Number::AfterGap | Number::Expected => self.continuity.count(place.delivery),
         }
         self.places.learn(&reply);
+        if place.n_deliveries == 1 {
+            // Nothing new is handed out before what is to come again.
+            self.ledger.catch_up();
+        }
         let turn = match &mut self.gap {
             Some(gap) => gap.turn(place.sequence, reply, message),
             None => Turn::Now((reply, message)),
@@ -259,6 +266,7 @@ impl Reader {
         let description = message.description.as_deref().unwrap_or_default();
         let header = |name: &str| message.headers.as_ref()?.get(name)?.as_str().parse().ok();
         if status == 100 {
+            self.ledger.catch_up();
             if let (Some(consumer_seq), Some(stream_seq)) = (header("Nats-Last-Consumer"), header("Nats-Last-Stream")) {
                 self.continuity.hear(Position {
                     consumer_seq,
