@@ -148,7 +148,7 @@ impl Deliveries {
             return;
         };
         let part = &mut delivery.parts[number];
-        match self.dead_letters.store(&letter).await {
+        match self.outside.store(&letter).await {
             Ok(stored) => {
                 part.settle(false);
                 if letter.reason == Reason::Malformed {
@@ -206,14 +206,15 @@ impl Deliveries {
         let mut probe = None;
         if self.gate.is_closed() {
             probe = tokio::select! {
-                probe = self.gate.turn() => probe,
+                biased;
                 () = &mut ends => return Reached::Abandoned,
+                probe = self.gate.turn() => probe,
             };
         }
         loop {
             let (start, start_time) = (Instant::now(), SystemTime::now());
             let result = self
-                .recipient
+                .outside
                 .deliver(&part.event, part.subscription_id(), part.attempts)
                 .await;
             let was_ready = self.was_ready.load(Ordering::Relaxed);
@@ -255,8 +256,9 @@ impl Deliveries {
                 }
             };
             tokio::select! {
-                () = go_on => {}
+                biased;
                 () = &mut ends => return Reached::Abandoned,
+                () = go_on => {}
             }
         }
     }

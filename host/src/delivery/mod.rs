@@ -8,10 +8,14 @@ mod attempt;
 mod body;
 mod gate;
 mod lanes;
+#[cfg(test)]
+mod model;
+mod outside;
 mod part;
 mod recipient;
 mod verdict;
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,6 +27,7 @@ pub(crate) use self::body::Outgoing;
 use self::gate::Gate;
 pub use self::lanes::Key;
 use self::lanes::Lanes;
+use self::outside::Outside;
 pub use self::part::{Delivery, GivenUp, Part};
 pub use self::recipient::AttemptError;
 pub(crate) use self::recipient::Recipient;
@@ -41,8 +46,7 @@ const KEPT_PER_KEY: usize = 31;
 pub struct Deliveries {
     /// In boxes: the queues of a burst would otherwise be as large as the events themselves.
     lanes: Lanes<Box<Delivery>>,
-    recipient: Recipient,
-    dead_letters: DeadLetters,
+    outside: Outside,
     policy: Policy,
     gate: Gate,
     /// Whether the service has ever taken an event.
@@ -68,10 +72,14 @@ impl Deliveries {
         answers: Arc<Answers>,
         counters: Arc<Counters>,
     ) -> Self {
+        let outside = Outside::Real(Recipient::new(config), dead_letters);
+        Self::to(outside, config, answers, counters)
+    }
+
+    fn to(outside: Outside, config: &DeliveryConfig, answers: Arc<Answers>, counters: Arc<Counters>) -> Self {
         Self {
             lanes: Lanes::default(),
-            recipient: Recipient::new(config),
-            dead_letters,
+            outside,
             policy: Policy::new(config),
             gate: Gate::default(),
             was_ready: AtomicBool::new(false),
@@ -143,11 +151,13 @@ impl Deliveries {
     /// What stands behind a delivery that is being tried will start soon, unless that takes long: it goes back only if
     /// memory has been full for a while.
     pub fn make_room(&self, pause: Duration, for_a_while: bool) -> usize {
-        let stuck = self
+        let mut stuck = self
             .lanes
             .take_stuck(self.concurrency, KEPT_PER_KEY, for_a_while, |delivery| {
                 delivery.receipt.can_be_given_back()
             });
+        // The last of each key first, as they are.
+        stuck.sort_by_key(|delivery| Reverse(delivery.receipt.stream_position().map(|(_, sequence)| sequence)));
         let n_stuck = stuck.len();
         for delivery in stuck {
             delivery.give_back(pause);

@@ -22,7 +22,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::consumer::Filter;
+#[cfg(test)]
+pub(crate) use self::consumer::{Position, Progress};
+#[cfg(test)]
+pub(crate) use self::continuity::{Continuity, Number};
+#[cfg(test)]
+pub(crate) use self::gap::{Gap, Turn};
 pub use self::ledger::{Arrival, Command, Ledger};
+#[cfg(test)]
+pub(crate) use self::place::{Place, Places};
 use self::reader::Reader;
 use crate::config::JetStreamConfig;
 use crate::dispatch::Dispatcher;

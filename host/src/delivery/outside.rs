@@ -1,0 +1,43 @@
+//! What is outside of the process and ends a delivery: the service, and the place for dead letters.
+//!
+//! Called by [`super::attempt`]. In the model, a script stands in for both.
+
+use http::StatusCode;
+
+use super::Outgoing;
+use super::recipient::{AttemptError, Recipient};
+use crate::dead_letter::{DeadLetter, DeadLetters, StoreError, Stored};
+
+/// Both of them.
+#[derive(Debug)]
+#[cfg_attr(test, expect(clippy::large_enum_variant, reason = "the small one is for tests only"))]
+pub(super) enum Outside {
+    Real(Recipient, DeadLetters),
+    #[cfg(test)]
+    Scripted(super::model::Script),
+}
+
+impl Outside {
+    /// See [`Recipient::deliver`].
+    pub(super) async fn deliver(
+        &self,
+        event: &Outgoing,
+        subscription_id: Option<&str>,
+        attempt: u32,
+    ) -> Result<StatusCode, AttemptError> {
+        match self {
+            Self::Real(recipient, _) => recipient.deliver(event, subscription_id, attempt).await,
+            #[cfg(test)]
+            Self::Scripted(script) => script.deliver(event, subscription_id, attempt).await,
+        }
+    }
+
+    /// See [`DeadLetters::store`].
+    pub(super) async fn store(&self, letter: &DeadLetter) -> Result<Stored, StoreError> {
+        match self {
+            Self::Real(_, dead_letters) => dead_letters.store(letter).await,
+            #[cfg(test)]
+            Self::Scripted(script) => script.store(letter).await,
+        }
+    }
+}
