@@ -20,6 +20,8 @@ pub(super) const IN_PROGRESS: Bytes = Bytes::from_static(b"+WPI");
 const COME_AGAIN: Bytes = Bytes::from_static(b"-NAK");
 /// Commands that are handed to the client in one go.
 const BATCH: usize = 256;
+/// So long one command may wait for others.
+const TOGETHER: Duration = Duration::from_millis(1);
 /// Time that the server gets in the end to confirm what it was told last.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -44,6 +46,10 @@ pub(super) async fn run(
                     let _ = client.publish(subject, payload).await;
                 }
                 ledger.passed_on(n);
+                // So that those of the next moment go out together. Where there are many, they are waiting already.
+                if n < BATCH {
+                    tokio::time::sleep(TOGETHER).await;
+                }
             }
             _ = ticks.tick() => if nats::is_connected(&client) {
                 ledger.report_progress(ack_wait / 3);
