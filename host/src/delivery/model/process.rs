@@ -131,6 +131,7 @@ impl Process {
         });
         let is_drained = drained.await.is_ok();
         self.deliveries.close();
+        self.ledger.abandon();
         self.finish.cancel();
         self.telling.await.expect("telling does not fail");
         sleep(LATENCY * 2).await;

@@ -13,7 +13,7 @@ use super::wire;
 use crate::source::jetstream::{Command, Place, Position, Progress};
 
 /// How long a request for messages is kept.
-const PULL_EXPIRES: Duration = Duration::from_secs(30);
+const PULL_EXPIRES: Duration = Duration::from_secs(10);
 /// How often the server shows that it has nothing for a request.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Time until an event that nobody says anything about is given again.

@@ -140,6 +140,7 @@ impl Settling {
     /// Tells the server what it has not been told yet. Returns the number of events that are neither settled nor given
     /// back: the server waits for them until their time is over.
     pub async fn finish(self) -> usize {
+        self.ledger.abandon();
         self.finish.cancel();
         let _ = self.task.await;
         let (in_memory, _) = self.ledger.unsettled();
