@@ -16,6 +16,7 @@ pub mod event;
 pub mod ingress;
 pub mod jetstream_api;
 pub mod json;
+pub mod keptn_api;
 pub mod nats;
 pub mod plugins;
 pub mod receipt;
