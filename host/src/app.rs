@@ -8,18 +8,15 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::answers::Answers;
-use crate::config::{Config, Ordering};
-use crate::dead_letter::DeadLetters;
+use crate::config::Config;
+use crate::connection::Connection;
 use crate::delivery::Deliveries;
 use crate::dispatch::Dispatcher;
 use crate::ingress::Ingress;
 use crate::plugins::{ChainError, Compiler, Host, Plugins, build_chain};
-use crate::sink::Sink;
-use crate::source::Sources;
-use crate::streams::Streams;
+use crate::server;
 use crate::subscription::Interest;
 use crate::telemetry::Counters;
-use crate::{nats, server};
 
 /// Sockets that the caller has bound, so that tests can take free ports.
 #[derive(Debug)]
@@ -37,9 +34,9 @@ pub enum RunError {
     /// The plugins.
     #[error("{0}")]
     Chain(#[from] ChainError),
-    /// NATS.
-    #[error("cannot use NATS: {0}")]
-    Nats(String),
+    /// NATS, or the Keptn API.
+    #[error("{0}")]
+    Connection(String),
     /// The listener.
     #[error("the listener failed: {0}")]
     Server(std::io::Error),
@@ -68,17 +65,14 @@ pub async fn run(
     }
     let plugins = Arc::new(Plugins::new(chain));
 
-    let connection = nats::connect(&config.nats, Arc::clone(&counters))
+    let connection = Connection::open(&config, &counters)
         .await
-        .map_err(|error| RunError::Nats(error.to_string()))?;
-    let client = connection.client;
-    let streams = Streams::new(client.clone()).unless_denied(connection.is_denied_streams);
+        .map_err(RunError::Connection)?;
 
     // Control plane → service.
-    let dead_letters = DeadLetters::new(client.clone(), &config.dead_letter, &config.jetstream.durable);
     let deliveries = Deliveries::new(
         &config.delivery,
-        dead_letters,
+        connection.dead_letters(&config),
         Arc::clone(&answers),
         Arc::clone(&counters),
     );
@@ -93,23 +87,12 @@ pub async fn run(
         comes_twice: Arc::default(),
         counters: Arc::clone(&counters),
     };
-    let sources = Sources {
-        client: client.clone(),
-        connections: connection.made,
-        streams: streams.clone(),
-        group: config.nats.group.clone(),
-        is_strict: config.delivery.ordering == Ordering::Strict,
-        config: config.jetstream.clone(),
-        interest,
-        dispatcher: Arc::new(dispatcher),
-        shutdown: shutdown.clone(),
-    };
-    let receiving = tokio::spawn(sources.run());
+    let receiving = connection.receive(&config, interest, Arc::new(dispatcher), shutdown.clone());
 
     // Service → control plane. It stays up until the end: the service may finish its work while we drain.
     let ingress = Arc::new(Ingress {
         plugins: Arc::clone(&plugins),
-        sink: Sink::new(client.clone(), streams),
+        sink: connection.sink(),
         answers: Arc::clone(&answers),
         counters: Arc::clone(&counters),
     });
@@ -141,7 +124,7 @@ pub async fn run(
     let served = tokio::time::timeout(SERVER_GRACE, serving).await;
     summarize(&counters, &plugins, deliveries.pending(), unfinished);
     match (drained, served) {
-        (Ok(Err(error)), _) => Err(RunError::Nats(error.to_string())),
+        (Ok(Err(error)), _) => Err(RunError::Connection(format!("cannot use NATS: {error}"))),
         (_, Ok(Ok(Err(error)))) => Err(RunError::Server(error)),
         _ => Ok(()),
     }

@@ -4,6 +4,7 @@
 //! event: they are forwarded as they came (unknown attributes, big numbers and key order survive), and what the
 //! distributor adds is spliced in by [`crate::delivery`] at the places recorded here.
 
+mod api_form;
 mod build;
 mod parse;
 
@@ -11,6 +12,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+pub use self::api_form::{ApiForm, NoApiForm, from_api_form};
 pub use self::build::{AttributeValue, EventBuilder, Payload, is_json_type};
 pub use self::parse::split_batch;
 use crate::json::{Kind, Scanner, Span, Value};

@@ -4,6 +4,7 @@
 //! does not know the API proxy.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -58,13 +59,17 @@ impl IngressError {
     /// The status that tells the service what to do.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_)
-            | Self::MalformedInBatch { .. }
-            | Self::Sink(SinkError::Type { .. } | SinkError::TypeTooLong { .. }) => StatusCode::BAD_REQUEST,
-            Self::Sink(SinkError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Plugin(_) | Self::Sink(SinkError::Lookup(_) | SinkError::Refused(_) | SinkError::Unconfirmed(_)) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Malformed(_) | Self::MalformedInBatch { .. } => StatusCode::BAD_REQUEST,
+            Self::Plugin(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Sink(error) => error.status(),
+        }
+    }
+
+    /// How long the service had better wait, if the control plane says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Sink(error) => error.retry_after(),
+            _ => None,
         }
     }
 }
@@ -76,7 +81,7 @@ impl Ingress {
     /// # Errors
     /// Why it is not.
     pub async fn accept(&self, headers: &HeaderMap, body: Bytes) -> Result<(), IngressError> {
-        let mut outgoing = Vec::new();
+        let mut outgoing = self.sink.batch();
         let mut answered = Vec::new();
         for event in events(headers, body)? {
             if event.ty() == ERROR_LOG_TYPE {
@@ -88,17 +93,15 @@ impl Ingress {
             }
             answered.extend(answered_id(&event));
             for event in self.pass(event).await? {
-                outgoing.push((self.sink.check(&event)?, event));
+                outgoing.add(event)?;
             }
         }
-        if !outgoing.is_empty() {
-            self.sink.send(&outgoing).await?;
-        }
+        let sent = outgoing.send().await?;
         // Also where a plugin has dropped the answer: the service works on the event all the same.
         for id in &answered {
             self.answers.record(id);
         }
-        for (_, event) in &outgoing {
+        for event in &sent {
             self.counters.forwarded.increment();
             tracing::info!(
                 event_id = &*event.id(),

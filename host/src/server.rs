@@ -18,7 +18,7 @@ use crate::ingress::Ingress;
 
 /// Time a client has to send its request body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// What a client is told to wait while NATS is away.
+/// What a client is told to wait while the control plane is away and says nothing itself.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 #[derive(Clone)]
@@ -62,7 +62,12 @@ async fn accept_event(State(shared): State<Shared>, request: Request) -> Respons
             tracing::warn!(status = status.as_u16(), %error, "event of the service not taken");
             let mut answer = problem(status, &error.to_string());
             if status == StatusCode::SERVICE_UNAVAILABLE {
-                answer.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+                let retry_after = error
+                    .retry_after()
+                    .map(|pause| HeaderValue::from(pause.as_secs().max(1)));
+                answer
+                    .headers_mut()
+                    .insert(RETRY_AFTER, retry_after.unwrap_or(RETRY_AFTER_SECONDS));
             }
             answer
         }

@@ -108,10 +108,10 @@ pub struct DeadLetters {
 
 impl DeadLetters {
     /// Opens nothing before the first dead letter. `integration` is the name of this service among all that use the
-    /// same stream.
-    pub fn new(client: Client, config: &DeadLetterConfig, integration: &str) -> Self {
+    /// same stream. Without NATS there is no stream.
+    pub fn new(client: impl Into<Option<Client>>, config: &DeadLetterConfig, integration: &str) -> Self {
         Self {
-            sink: Sink::new(client, config, integration),
+            sink: Sink::new(client.into(), config, integration),
         }
     }
 

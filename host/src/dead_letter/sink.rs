@@ -26,17 +26,17 @@ pub(super) enum Sink {
 }
 
 impl Sink {
-    pub(super) fn new(client: Client, config: &DeadLetterConfig, integration: &str) -> Self {
-        match &config.sink {
-            DeadLetterSink::Auto => Self::Auto {
+    pub(super) fn new(client: Option<Client>, config: &DeadLetterConfig, integration: &str) -> Self {
+        match (&config.sink, client) {
+            (DeadLetterSink::Auto, Some(client)) => Self::Auto {
                 stream: StreamSink::new(client, config, integration),
                 n_unknown: AtomicU32::new(0),
             },
-            DeadLetterSink::Nats => Self::Stream(StreamSink::new(client, config, integration)),
-            DeadLetterSink::Directory(directory) => {
+            (DeadLetterSink::Nats, Some(client)) => Self::Stream(StreamSink::new(client, config, integration)),
+            (DeadLetterSink::Directory(directory), _) => {
                 Self::Directory(DirectorySink::new(directory.clone(), config.max_bytes, integration))
             }
-            DeadLetterSink::Log => Self::Log,
+            (DeadLetterSink::Log | DeadLetterSink::Auto | DeadLetterSink::Nats, _) => Self::Log,
         }
     }
 

@@ -126,7 +126,7 @@ impl EventBuilder {
         Event::parse(self.into_bytes())
     }
 
-    fn into_bytes(mut self) -> Bytes {
+    pub(super) fn into_bytes(mut self) -> Bytes {
         self.json.push('}');
         Bytes::from(self.json)
     }

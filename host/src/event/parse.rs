@@ -54,7 +54,7 @@ pub fn split_batch(bytes: &Bytes) -> Result<Vec<Bytes>, Malformed> {
     Ok(elements)
 }
 
-fn check_text(bytes: &[u8]) -> Result<(), Malformed> {
+pub(super) fn check_text(bytes: &[u8]) -> Result<(), Malformed> {
     if u32::try_from(bytes.len()).is_err() {
         return Err(Malformed::TooLarge);
     }

@@ -1,9 +1,7 @@
 //! Sends events of the service to NATS, and says that it did so only when it is true.
 //!
-//! Called by [`crate::ingress`]. Where a stream stores what is published on the event's type, the stream has to confirm
-//! it; elsewhere the server has to have handled it. It knows neither HTTP nor plugins.
-
-mod coverage;
+//! Called by [`super`]. Where a stream stores what is published on the event's type, the stream has to confirm it;
+//! elsewhere the server has to have handled it. It knows neither HTTP nor plugins.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -14,7 +12,7 @@ use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErro
 use async_nats::jetstream::{self, message::PublishMessage};
 use sha2::{Digest, Sha256};
 
-use self::coverage::{Coverage, Storage};
+use super::coverage::{Coverage, Storage};
 use crate::event::Event;
 use crate::nats;
 use crate::streams::{LookupError, Streams};
@@ -30,9 +28,9 @@ const MAX_TYPE_BYTES: usize = 2_048;
 /// empty line.
 const HEADER_BYTES: usize = 59;
 
-/// The way to the control plane.
+/// The way to the control plane in the cluster.
 #[derive(Debug, Clone)]
-pub struct Sink {
+pub struct NatsSink {
     client: Client,
     jetstream: jetstream::Context,
     streams: Streams,
@@ -41,7 +39,7 @@ pub struct Sink {
 
 /// Why an event was not sent.
 #[derive(Debug, thiserror::Error)]
-pub enum SinkError {
+pub enum NatsSinkError {
     /// It has a type that no subject can have.
     #[error("type {ty:?} {error}; it is also the NATS subject")]
     Type {
@@ -75,7 +73,7 @@ pub enum SinkError {
     Unconfirmed(String),
 }
 
-impl Sink {
+impl NatsSink {
     /// Sends over this connection.
     pub fn new(client: Client, streams: Streams) -> Self {
         Self {
@@ -90,12 +88,12 @@ impl Sink {
     ///
     /// # Errors
     /// Why the event cannot be sent.
-    pub fn check(&self, event: &Event) -> Result<Subject, SinkError> {
+    pub(super) fn check(&self, event: &Event) -> Result<Subject, NatsSinkError> {
         let ty = event.ty();
         if ty.len() > MAX_TYPE_BYTES {
-            return Err(SinkError::TypeTooLong { size: ty.len() });
+            return Err(NatsSinkError::TypeTooLong { size: ty.len() });
         }
-        let subject = Subject::literal(&ty).map_err(|error| SinkError::Type {
+        let subject = Subject::literal(&ty).map_err(|error| NatsSinkError::Type {
             ty: ty.clone().into_owned(),
             error,
         })?;
@@ -108,13 +106,13 @@ impl Sink {
     ///
     /// # Errors
     /// When it cannot be said that all of them are stored. Some may be; sent again, a stream stores none twice.
-    pub async fn send(&self, events: &[(Subject, Event)]) -> Result<(), SinkError> {
+    pub(super) async fn send(&self, events: &[(Subject, Event)]) -> Result<(), NatsSinkError> {
         if !nats::is_connected(&self.client) {
             return Err(unconfirmed("not connected"));
         }
         let sent = tokio::time::timeout(SEND_TIMEOUT, self.send_all(events)).await;
         let sent = sent.unwrap_or_else(|_| Err(unconfirmed("it took too long")));
-        if matches!(sent, Err(SinkError::Unconfirmed(_))) {
+        if matches!(sent, Err(NatsSinkError::Unconfirmed(_))) {
             // Without its stream an event goes to those who listen, none of whom confirms it.
             for (subject, _) in events {
                 self.coverage.doubt(subject);
@@ -123,7 +121,7 @@ impl Sink {
         sent
     }
 
-    async fn send_all(&self, events: &[(Subject, Event)]) -> Result<(), SinkError> {
+    async fn send_all(&self, events: &[(Subject, Event)]) -> Result<(), NatsSinkError> {
         let nobody_took = self.publish(events.iter()).await?;
         // A stream that has gone meanwhile. Nobody has these events yet, so they may be sent once more.
         for (subject, _) in &nobody_took {
@@ -139,7 +137,7 @@ impl Sink {
     async fn publish<'a>(
         &self,
         events: impl Iterator<Item = &'a (Subject, Event)>,
-    ) -> Result<Vec<&'a (Subject, Event)>, SinkError> {
+    ) -> Result<Vec<&'a (Subject, Event)>, NatsSinkError> {
         // All that can fail without sending comes first.
         let mut routed = Vec::with_capacity(events.size_hint().0);
         for entry in events {
@@ -172,7 +170,7 @@ impl Sink {
                         .client
                         .publish(subject.as_str().to_owned(), event.bytes().clone())
                         .await;
-                    sent.map_err(|error| SinkError::Unconfirmed(error.to_string()))?;
+                    sent.map_err(|error| NatsSinkError::Unconfirmed(error.to_string()))?;
                 }
             }
         }
@@ -194,10 +192,10 @@ impl Sink {
     }
 
     /// Waits until the server has handled what was sent over this connection.
-    async fn confirm(&self, connection: &(String, u64)) -> Result<(), SinkError> {
+    async fn confirm(&self, connection: &(String, u64)) -> Result<(), NatsSinkError> {
         nats::round_trip(&self.client, SEND_TIMEOUT)
             .await
-            .map_err(SinkError::Unconfirmed)?;
+            .map_err(NatsSinkError::Unconfirmed)?;
         // On another connection the message says nothing about events that went over the one before.
         if self.connection() == *connection {
             Ok(())
@@ -206,10 +204,10 @@ impl Sink {
         }
     }
 
-    fn check_size(&self, size: usize) -> Result<(), SinkError> {
+    fn check_size(&self, size: usize) -> Result<(), NatsSinkError> {
         let limit = self.client.max_payload();
         if size > limit {
-            return Err(SinkError::TooLarge { size, limit });
+            return Err(NatsSinkError::TooLarge { size, limit });
         }
         Ok(())
     }
@@ -228,7 +226,7 @@ struct Unconfirmed<'a> {
 }
 
 impl Unconfirmed<'_> {
-    async fn wait_for_one(&mut self) -> Result<(), SinkError> {
+    async fn wait_for_one(&mut self) -> Result<(), NatsSinkError> {
         let Some((entry, confirmation)) = self.waiting.pop_front() else {
             return Ok(());
         };
@@ -252,16 +250,16 @@ fn message_id(event: &Event) -> String {
     format!("{:032x}", u128::from_be_bytes(*first))
 }
 
-fn refusal(error: &PublishError) -> SinkError {
+fn refusal(error: &PublishError) -> NatsSinkError {
     match error
         .source()
         .and_then(|source| source.downcast_ref::<jetstream::Error>())
     {
-        Some(refused) => SinkError::Refused(refused.to_string()),
-        None => SinkError::Unconfirmed(error.to_string()),
+        Some(refused) => NatsSinkError::Refused(refused.to_string()),
+        None => NatsSinkError::Unconfirmed(error.to_string()),
     }
 }
 
-fn unconfirmed(reason: &str) -> SinkError {
-    SinkError::Unconfirmed(reason.to_owned())
+fn unconfirmed(reason: &str) -> NatsSinkError {
+    NatsSinkError::Unconfirmed(reason.to_owned())
 }

@@ -1,0 +1,105 @@
+//! What connects the distributor with the control plane: NATS in its cluster, its API from elsewhere.
+//!
+//! Opened by [`crate::app`], which builds everything that sends or receives from it and does not ask which one it is.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::config::{ApiEndpoint, Config, Ordering};
+use crate::dead_letter::DeadLetters;
+use crate::dispatch::Dispatcher;
+use crate::keptn_api::KeptnApi;
+use crate::nats;
+use crate::sink::{ApiSink, NatsSink, Sink};
+use crate::source::{Settling, Sources};
+use crate::streams::Streams;
+use crate::subscription::Interest;
+use crate::telemetry::Counters;
+
+/// The one way to the control plane.
+#[derive(Debug)]
+pub enum Connection {
+    /// NATS.
+    Nats {
+        /// The connection.
+        nats: nats::Connection,
+        /// Finds the stream of a topic.
+        streams: Streams,
+    },
+    /// The Keptn API, without NATS.
+    Api {
+        /// Its client.
+        api: KeptnApi,
+        /// Where it is.
+        endpoint: Url,
+    },
+}
+
+impl Connection {
+    /// Does not wait until anybody answers: the control plane may come up later, go, and come back.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used.
+    pub async fn open(config: &Config, counters: &Arc<Counters>) -> Result<Self, String> {
+        if let ApiEndpoint::Remote(endpoint) = &config.api.endpoint {
+            let api = KeptnApi::new(&config.api).map_err(|error| format!("cannot use the Keptn API: {error}"))?;
+            let endpoint = endpoint.clone();
+            return Ok(Self::Api { api, endpoint });
+        }
+        let nats = nats::connect(&config.nats, Arc::clone(counters)).await;
+        let nats = nats.map_err(|error| format!("cannot use NATS: {error}"))?;
+        let streams = Streams::new(nats.client.clone()).unless_denied(Arc::clone(&nats.is_denied_streams));
+        Ok(Self::Nats { nats, streams })
+    }
+
+    /// Where events go that cannot be delivered.
+    pub fn dead_letters(&self, config: &Config) -> DeadLetters {
+        let client = match self {
+            Self::Nats { nats, .. } => Some(nats.client.clone()),
+            Self::Api { .. } => None,
+        };
+        DeadLetters::new(client, &config.dead_letter, &config.jetstream.durable)
+    }
+
+    /// Where events of the service go.
+    pub fn sink(&self) -> Sink {
+        match self {
+            Self::Nats { nats, streams } => Sink::Nats(Box::new(NatsSink::new(nats.client.clone(), streams.clone()))),
+            Self::Api { api, endpoint } => Sink::Api(Box::new(ApiSink::new(api.clone(), endpoint))),
+        }
+    }
+
+    /// Starts to receive, until `shutdown`.
+    pub fn receive(
+        &self,
+        config: &Config,
+        interest: watch::Receiver<Arc<Interest>>,
+        dispatcher: Arc<Dispatcher>,
+        shutdown: CancellationToken,
+    ) -> JoinHandle<Result<Vec<Settling>, async_nats::SubscribeError>> {
+        match self {
+            Self::Nats { nats, streams } => {
+                let sources = Sources {
+                    client: nats.client.clone(),
+                    connections: nats.made.clone(),
+                    streams: streams.clone(),
+                    group: config.nats.group.clone(),
+                    is_strict: config.delivery.ordering == Ordering::Strict,
+                    config: config.jetstream.clone(),
+                    interest,
+                    dispatcher,
+                    shutdown,
+                };
+                tokio::spawn(sources.run())
+            }
+            Self::Api { .. } => tokio::spawn(async move {
+                shutdown.cancelled().await;
+                Ok(Vec::new())
+            }),
+        }
+    }
+}
