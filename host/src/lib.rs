@@ -28,3 +28,4 @@ pub mod streams;
 pub mod subject;
 pub mod subscription;
 pub mod telemetry;
+pub mod tls;

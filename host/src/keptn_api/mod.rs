@@ -3,6 +3,7 @@
 //! Used by everything that calls the control plane. It knows no request by name; who makes one does.
 
 mod access;
+mod client;
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use url::Url;
 
 pub use self::access::{Access, AccessError};
 use crate::config::{ApiConfig, ApiEndpoint, ApiService};
+use crate::tls::Trust;
 
 /// Of an answer with an error so much is shown.
 const MAX_MESSAGE_CHARS: usize = 200;
@@ -75,12 +77,14 @@ impl KeptnApi {
     /// A client that has not called anybody yet.
     ///
     /// # Errors
-    /// When the client cannot be built, for example without any root certificate.
+    /// When the client cannot be built.
     pub fn new(config: &ApiConfig) -> Result<Self, reqwest::Error> {
-        // Redirects are not followed: the token is for this host only.
-        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let target = match &config.endpoint {
+            ApiEndpoint::InCluster => None,
+            ApiEndpoint::Remote(url) => Some(url),
+        };
         Ok(Self {
-            client: client.build()?,
+            client: client::new(target, Trust::verifying(config.verify_certificates))?,
             endpoint: config.endpoint.clone(),
             access: Access::new(config),
             timeout: config.timeout,
