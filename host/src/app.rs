@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::answers::Answers;
@@ -12,8 +13,11 @@ use crate::config::Config;
 use crate::connection::Connection;
 use crate::delivery::Deliveries;
 use crate::dispatch::Dispatcher;
+use crate::error_log::{ErrorLog, Sending};
 use crate::ingress::Ingress;
+use crate::keptn_api::KeptnApi;
 use crate::plugins::{ChainError, Compiler, Host, Plugins, build_chain};
+use crate::registration::{Registration, RegistrationError};
 use crate::server;
 use crate::subscription::Interest;
 use crate::telemetry::Counters;
@@ -40,18 +44,21 @@ pub enum RunError {
     /// The listener.
     #[error("the listener failed: {0}")]
     Server(std::io::Error),
+    /// The control plane does not take the integration.
+    #[error("{0}")]
+    Registration(#[from] RegistrationError),
 }
 
 /// Runs the distributor until `shutdown`, and then until what it has is delivered or the drain time-out is over.
 ///
-/// `interest` says what to listen for; whoever holds its sender changes that.
+/// `interest` says what to listen for. An integration that is registered changes it, and so may the caller.
 ///
 /// # Errors
-/// Why it could not start. Nothing that happens later ends it.
+/// Why it could not start, or not be registered. Nothing that happens later ends it.
 pub async fn run(
     config: Config,
     listeners: Listeners,
-    interest: watch::Receiver<Arc<Interest>>,
+    interest: watch::Sender<Arc<Interest>>,
     compiler: Compiler,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
@@ -69,10 +76,19 @@ pub async fn run(
         .await
         .map_err(RunError::Connection)?;
 
+    let registration = registration(&config, &interest)?;
+    let end_of_errors = CancellationToken::new();
+    let error_log = registration.as_ref().map(|registration| {
+        let error_log = Arc::new(ErrorLog::new(registration.id(), Arc::clone(&counters)));
+        let sending = Sending::new(Arc::clone(&error_log), registration.api().clone(), config.api.timeout);
+        (error_log, tokio::spawn(sending.run(end_of_errors.clone())))
+    });
+    let (error_log, sending) = error_log.unzip();
+
     // Control plane → service.
     let deliveries = Deliveries::new(
         &config.delivery,
-        connection.dead_letters(&config),
+        connection.dead_letters(&config).reported_to(error_log.clone()),
         Arc::clone(&answers),
         Arc::clone(&counters),
     );
@@ -80,20 +96,21 @@ pub async fn run(
     let mut delivering = JoinSet::new();
     deliveries.run(&mut delivering);
     let dispatcher = Dispatcher {
-        interest: interest.clone(),
+        interest: interest.subscribe(),
         plugins: Arc::clone(&plugins),
         deliveries: Arc::clone(&deliveries),
         dedupe: Arc::default(),
         comes_twice: Arc::default(),
         counters: Arc::clone(&counters),
     };
-    let receiving = connection.receive(&config, interest, Arc::new(dispatcher), shutdown.clone());
+    let receiving = connection.receive(&config, interest.subscribe(), Arc::new(dispatcher), shutdown.clone());
 
     // Service → control plane. It stays up until the end: the service may finish its work while we drain.
     let ingress = Arc::new(Ingress {
         plugins: Arc::clone(&plugins),
         sink: connection.sink(),
         answers: Arc::clone(&answers),
+        error_log: error_log.clone(),
         counters: Arc::clone(&counters),
     });
     let stop_serving = CancellationToken::new();
@@ -101,14 +118,22 @@ pub async fn run(
     let serving = serving.with_graceful_shutdown(stop_serving.clone().cancelled_owned());
     let serving = tokio::spawn(async move { serving.await });
 
-    shutdown.cancelled().await;
+    let mut registered = Ok(());
+    if let Some(registration) = registration {
+        registered = registration.run(shutdown.clone()).await;
+    } else {
+        shutdown.cancelled().await;
+    }
+    // Without an integration that it was to have the distributor is of no use.
+    shutdown.cancel();
+    let drain_ends = Instant::now() + config.drain_timeout;
     tracing::info!(
         pending = deliveries.pending(),
         "shutting down: ending what is under way"
     );
     deliveries.end();
     let mut settling = Vec::new();
-    let drained = tokio::time::timeout(config.drain_timeout, async {
+    let drained = tokio::time::timeout_at(drain_ends, async {
         let received = receiving.await.unwrap_or_else(|_| Ok(Vec::new()));
         let ended = received.map(|received| settling = received);
         deliveries.drained().await;
@@ -121,8 +146,18 @@ pub async fn run(
         unfinished += settling.finish().await;
     }
     stop_serving.cancel();
-    let served = tokio::time::timeout(SERVER_GRACE, serving).await;
+    let grace_ends = Instant::now() + SERVER_GRACE;
+    let served = tokio::time::timeout_at(grace_ends, serving).await;
+    end_of_errors.cancel();
+    if let (Some(error_log), Some(sending)) = (&error_log, sending) {
+        let _ = tokio::time::timeout_at(drain_ends.max(grace_ends), sending).await;
+        let n_queued = error_log.n_queued();
+        if n_queued > 0 {
+            tracing::warn!(n_queued, "errors were not copied to the control plane");
+        }
+    }
     summarize(&counters, &plugins, deliveries.pending(), unfinished);
+    registered?;
     match (drained, served) {
         (Ok(Err(error)), _) => Err(RunError::Connection(format!("cannot use NATS: {error}"))),
         (_, Ok(Ok(Err(error)))) => Err(RunError::Server(error)),
@@ -132,6 +167,21 @@ pub async fn run(
 
 /// Time that open requests of the service get after the last delivery.
 const SERVER_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// None where no integration is to be registered.
+fn registration(config: &Config, interest: &watch::Sender<Arc<Interest>>) -> Result<Option<Registration>, RunError> {
+    let Some(registration) = &config.registration else {
+        tracing::info!(
+            "no integration is registered: DISABLE_REGISTRATION is set, K8S_NAMESPACE or K8S_DEPLOYMENT_NAME is empty, \
+             or the deployment is a service of Keptn itself; PUBSUB_TOPIC and the filters of the environment apply"
+        );
+        return Ok(None);
+    };
+    let api = KeptnApi::new(&config.api)
+        .map_err(|error| RunError::Connection(format!("cannot use the Keptn API: {error}")))?;
+    let registration = Registration::new(api, config, registration.clone(), interest.clone());
+    Ok(Some(registration))
+}
 
 fn summarize(counters: &Counters, plugins: &Plugins, pending: usize, kept: usize) {
     let lost = pending.saturating_sub(kept);

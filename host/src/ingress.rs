@@ -4,7 +4,7 @@
 //! does not know the API proxy.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -12,13 +12,11 @@ use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode;
 
 use crate::answers::Answers;
+use crate::error_log::{self, Entry, ErrorLog};
 use crate::event::{Event, EventBuilder, Malformed, split_batch};
 use crate::plugins::{Context, Direction, Passage, PluginError, Plugins};
 use crate::sink::{Sink, SinkError};
 use crate::telemetry::Counters;
-
-/// Only ever copied to the log of the control plane, never sent as an event (as in the original).
-const ERROR_LOG_TYPE: &str = "sh.keptn.log.error";
 
 /// Takes events of the service.
 #[derive(Debug)]
@@ -29,6 +27,8 @@ pub struct Ingress {
     pub sink: Sink,
     /// The events that the service has answered.
     pub answers: Arc<Answers>,
+    /// Where errors are copied to, if there is an integration.
+    pub error_log: Option<Arc<ErrorLog>>,
     /// What is counted.
     pub counters: Arc<Counters>,
 }
@@ -53,6 +53,9 @@ pub enum IngressError {
     /// Not sent.
     #[error("{0}")]
     Sink(#[from] SinkError),
+    /// An error that can be copied nowhere.
+    #[error("the log of the control plane takes no errors, and no more can be kept until it does")]
+    ErrorLogFull,
 }
 
 impl IngressError {
@@ -60,7 +63,7 @@ impl IngressError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) | Self::MalformedInBatch { .. } => StatusCode::BAD_REQUEST,
-            Self::Plugin(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Plugin(_) | Self::ErrorLogFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::Sink(error) => error.status(),
         }
     }
@@ -81,14 +84,13 @@ impl Ingress {
     /// # Errors
     /// Why it is not.
     pub async fn accept(&self, headers: &HeaderMap, body: Bytes) -> Result<(), IngressError> {
+        let accepted = SystemTime::now();
         let mut outgoing = self.sink.batch();
         let mut answered = Vec::new();
+        let mut errors = Vec::new();
         for event in events(headers, body)? {
-            if event.ty() == ERROR_LOG_TYPE {
-                tracing::debug!(
-                    event_id = &*event.id(),
-                    "error log without a registration; nobody to tell"
-                );
+            if event.ty() == error_log::LOG_TYPE {
+                errors.extend(self.reported_error(&event, accepted));
                 continue;
             }
             answered.extend(answered_id(&event));
@@ -96,7 +98,20 @@ impl Ingress {
                 outgoing.add(event)?;
             }
         }
+        // Of an event that is sent the copy may get lost; of one that is nothing but an error nothing would be left.
+        if let Some(error_log) = &self.error_log
+            && !error_log.has_room_for(errors.len())
+            && !errors.is_empty()
+        {
+            return Err(IngressError::ErrorLogFull);
+        }
         let sent = outgoing.send().await?;
+        errors.extend(sent.iter().filter_map(|event| self.reported_error(event, accepted)));
+        if let Some(error_log) = &self.error_log {
+            for error in errors {
+                error_log.push(error);
+            }
+        }
         // Also where a plugin has dropped the answer: the service works on the event all the same.
         for id in &answered {
             self.answers.record(id);
@@ -112,6 +127,26 @@ impl Ingress {
             );
         }
         Ok(())
+    }
+
+    /// The error that an event reports, if anybody is to be told.
+    fn reported_error(&self, event: &Event, accepted: SystemTime) -> Option<Entry> {
+        if self.error_log.is_none() {
+            if event.ty() == error_log::LOG_TYPE {
+                tracing::debug!(
+                    event_id = &*event.id(),
+                    "error log without a registration; nobody to tell"
+                );
+            }
+            return None;
+        }
+        Entry::of(event, accepted).unwrap_or_else(|error| {
+            tracing::error!(
+                event_id = &*event.id(), event_type = &*event.ty(), %error,
+                "an error of the service cannot be copied to the control plane"
+            );
+            None
+        })
     }
 
     async fn pass(&self, event: Event) -> Result<Vec<Event>, Box<PluginError>> {
@@ -136,6 +171,9 @@ impl Ingress {
                     event_id = &*event.id(), event_type = &*event.ty(), plugin = %error.plugin, %error,
                     generation = chain.generation, "a plugin failed; the service is told to try again"
                 );
+                if let Some(error_log) = &self.error_log {
+                    error_log.plugin_failed(&event, &error);
+                }
                 Err(Box::new(error))
             }
         }

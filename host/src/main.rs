@@ -100,11 +100,6 @@ async fn run(config: Config) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    if config.registration.is_some() {
-        tracing::warn!(
-            "this version does not register integrations yet: PUBSUB_TOPIC and the filters of the environment apply"
-        );
-    }
     let listener = TcpListener::bind(("127.0.0.1", config.server.port)).await;
     let service = listener.map_err(|error| {
         anyhow::anyhow!(
@@ -115,7 +110,13 @@ async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!(address = %service.local_addr()?, recipient = %config.delivery.recipient, "listening");
     let shutdown = CancellationToken::new();
     tokio::spawn(watch_signals(shutdown.clone()));
-    let (_interest, interest) = watch::channel(Arc::new(Interest::topics(config.nats.topics.clone())));
+    let topics = config.nats.topics.clone();
+    let interest = if config.registration.is_some() {
+        Interest::expected(topics)
+    } else {
+        Interest::topics(topics)
+    };
+    let interest = watch::Sender::new(Arc::new(interest));
     app::run(config, Listeners { service }, interest, compiler(), shutdown).await?;
     Ok(())
 }

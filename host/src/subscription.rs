@@ -36,6 +36,8 @@ enum Kind {
     Topics(Vec<Subject>),
     /// With registration: an event is delivered once for each subscription it matches.
     Subscriptions(Vec<Arc<Subscription>>),
+    /// With registration, before the control plane has said anything: these are likely to be wanted.
+    Expected(Vec<Subject>),
 }
 
 impl Default for Kind {
@@ -64,10 +66,24 @@ impl Interest {
         }
     }
 
+    /// What an integration is likely to listen for. Until the control plane has said what it does, streams may keep
+    /// events of these topics, but none is received: it could match no subscription, and would be dropped.
+    pub fn expected(topics: Vec<Subject>) -> Self {
+        Self {
+            index: Index::default(),
+            kind: Kind::Expected(topics),
+        }
+    }
+
+    /// Whether it is known what is wanted. Once it is, it stays so.
+    pub fn is_known(&self) -> bool {
+        !matches!(self.kind, Kind::Expected(_))
+    }
+
     /// The topics to receive, in any number and overlapping.
     pub fn patterns(&self) -> Vec<Subject> {
         match &self.kind {
-            Kind::Topics(topics) => topics.clone(),
+            Kind::Topics(topics) | Kind::Expected(topics) => topics.clone(),
             Kind::Subscriptions(subscriptions) => {
                 let topics: BTreeSet<_> = subscriptions.iter().map(|subscription| &subscription.event).collect();
                 topics.into_iter().cloned().collect()
@@ -81,6 +97,7 @@ impl Interest {
         let mut found = Vec::new();
         self.index.find(subject, &mut found);
         match &self.kind {
+            Kind::Expected(_) => {}
             Kind::Topics(_) if found.is_empty() => {}
             Kind::Topics(_) => matches.push(None),
             Kind::Subscriptions(subscriptions) => {
@@ -216,6 +233,16 @@ mod tests {
         let interest = Interest::subscriptions(Vec::new());
         assert_eq!(matching_ids(&interest, "sh.keptn.event.task.triggered"), [""; 0]);
         assert!(interest.patterns().is_empty());
+    }
+
+    #[test]
+    fn what_is_only_expected_has_topics_and_matches_nothing() {
+        let topic = Subject::pattern("sh.keptn.>").unwrap();
+        let interest = Interest::expected(vec![topic.clone()]);
+        assert_eq!(matching_ids(&interest, "sh.keptn.event.task.triggered"), [""; 0]);
+        assert_eq!(interest.patterns(), vec![topic.clone()]);
+        assert!(!interest.is_known());
+        assert!(Interest::topics(vec![topic]).is_known() && Interest::subscriptions(Vec::new()).is_known());
     }
 
     proptest! {

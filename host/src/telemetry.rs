@@ -78,6 +78,10 @@ counters! {
     unmarked
     /// Events of the service that were sent to NATS.
     forwarded
+    /// Errors that were copied to the log of the control plane.
+    reported
+    /// Errors that were not, because the log took none for too long.
+    unreported
 }
 
 /// A number that only grows.
@@ -113,10 +117,7 @@ pub fn banner(config: &Config, start_time: &str) -> String {
         ApiEndpoint::InCluster => String::new(),
         ApiEndpoint::Remote(url) => report::without_password(url.as_str()),
     };
-    let registration = config.registration.as_ref();
-    let text = |field: fn(&crate::config::RegistrationConfig) -> &String| {
-        registration.map_or_else(String::new, |registration| field(registration).clone())
-    };
+    let workload = &config.workload;
     let lines = [
         (
             "Git commit",
@@ -137,10 +138,10 @@ pub fn banner(config: &Config, start_time: &str) -> String {
         ("Api proxy port", config.server.port.to_string()),
         ("PubSub URL", servers.join(",")),
         ("PubSub group", config.nats.group.clone().unwrap_or_default()),
-        ("K8S node name", text(|registration| &registration.node)),
-        ("K8S namespace", text(|registration| &registration.namespace)),
-        ("K8S deployment name", text(|registration| &registration.deployment)),
-        ("K8S pod name", text(|registration| &registration.pod)),
+        ("K8S node name", workload.node.clone()),
+        ("K8S namespace", workload.namespace.clone()),
+        ("K8S deployment name", workload.deployment.clone()),
+        ("K8S pod name", workload.pod.clone()),
     ];
     let mut banner = String::new();
     for (label, value) in lines {

@@ -223,10 +223,16 @@ impl App {
     pub(crate) async fn start(config: Config, interest: Interest) -> Self {
         let service = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
         let address = service.local_addr().expect("a listener has an address");
-        let (interest, wanted) = watch::channel(Arc::new(interest));
+        let interest = watch::Sender::new(Arc::new(interest));
         let shutdown = CancellationToken::new();
         let listeners = Listeners { service };
-        let running = app::run(config, listeners, wanted, Compiler::InProcess, shutdown.clone());
+        let running = app::run(
+            config,
+            listeners,
+            interest.clone(),
+            Compiler::InProcess,
+            shutdown.clone(),
+        );
         Self {
             address,
             interest,

@@ -43,6 +43,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// How to reach the Keptn API.
     pub api: ApiConfig,
+    /// Where the distributor runs.
+    pub workload: Workload,
     /// The integration, unless it is not to be registered.
     pub registration: Option<RegistrationConfig>,
     /// Time that events in flight get after SIGTERM.
@@ -244,9 +246,9 @@ pub enum TokenSource {
     Discovery(String),
 }
 
-/// The integration.
+/// Where the distributor runs in Kubernetes, as far as it was told.
 #[derive(Debug, Clone)]
-pub struct RegistrationConfig {
+pub struct Workload {
     /// Deployment name: the name of the integration.
     pub deployment: String,
     /// Namespace.
@@ -255,6 +257,11 @@ pub struct RegistrationConfig {
     pub pod: String,
     /// Node.
     pub node: String,
+}
+
+/// The integration.
+#[derive(Debug, Clone)]
+pub struct RegistrationConfig {
     /// Location to report.
     pub location: String,
     /// Version of the distributor to report.
@@ -303,6 +310,7 @@ pub fn from_env(lookup: Lookup<'_>) -> Result<Config, ConfigErrors> {
     let endpoint = sections::endpoint(&mut reader);
     let nats = sections::nats(&mut reader);
     let delivery = sections::delivery(&mut reader);
+    let workload = sections::workload(&reader);
     let config = Config {
         jetstream: sections::jetstream(&mut reader, nats.group.as_deref(), &delivery.recipient),
         nats,
@@ -317,7 +325,8 @@ pub fn from_env(lookup: Lookup<'_>) -> Result<Config, ConfigErrors> {
             .filter(|text| !text.is_empty())
             .map(PathBuf::from),
         server: sections::server(&mut reader),
-        registration: sections::registration(&mut reader, &endpoint),
+        registration: sections::registration(&mut reader, &endpoint, &workload),
+        workload,
         api: sections::api(&mut reader, endpoint),
         drain_timeout: reader.duration(&var::SHUTDOWN_DRAIN_TIMEOUT),
         log_level: sections::log_level(&mut reader),

@@ -39,7 +39,7 @@ pub fn effective(config: &Config, lookup: Lookup<'_>) -> String {
     let integration = config
         .registration
         .as_ref()
-        .map_or("not registered", |registration| &registration.deployment);
+        .map_or("not registered", |_| &config.workload.deployment);
     derived("integration", integration);
     text
 }

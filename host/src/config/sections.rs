@@ -13,7 +13,7 @@ use super::read::Reader;
 use super::variables as var;
 use super::{
     ApiConfig, ApiEndpoint, DeadLetterConfig, DeadLetterSink, DeliveryConfig, DeliveryMode, JetStreamConfig,
-    NatsConfig, OauthConfig, OnTimeout, Ordering, RegistrationConfig, RetryOn, ServerConfig, TokenSource,
+    NatsConfig, OauthConfig, OnTimeout, Ordering, RegistrationConfig, RetryOn, ServerConfig, TokenSource, Workload,
 };
 use crate::subject::Subject;
 
@@ -322,8 +322,21 @@ fn oauth(reader: &Reader<'_>) -> Option<OauthConfig> {
     })
 }
 
+pub(super) fn workload(reader: &Reader<'_>) -> Workload {
+    Workload {
+        deployment: reader.text(&var::K8S_DEPLOYMENT_NAME),
+        namespace: reader.text(&var::K8S_NAMESPACE),
+        pod: reader.text(&var::K8S_POD_NAME),
+        node: reader.text(&var::K8S_NODE_NAME),
+    }
+}
+
 /// The integration to register; none when registration is off, for any of the reasons that the original has.
-pub(super) fn registration(reader: &mut Reader<'_>, endpoint: &ApiEndpoint) -> Option<RegistrationConfig> {
+pub(super) fn registration(
+    reader: &mut Reader<'_>,
+    endpoint: &ApiEndpoint,
+    workload: &Workload,
+) -> Option<RegistrationConfig> {
     // Everything is read, so that every problem is reported, before it is known whether anything is needed.
     let disabled = reader.boolean(&var::DISABLE_REGISTRATION);
     let text = |variable: &var::Variable, default: &str| {
@@ -335,10 +348,6 @@ pub(super) fn registration(reader: &mut Reader<'_>, endpoint: &ApiEndpoint) -> O
         ApiEndpoint::Remote(_) => "remote-execution-plane",
     };
     let registration = RegistrationConfig {
-        deployment: text(&var::K8S_DEPLOYMENT_NAME, ""),
-        namespace: text(&var::K8S_NAMESPACE, ""),
-        pod: text(&var::K8S_POD_NAME, ""),
-        node: text(&var::K8S_NODE_NAME, "keptn-node"),
         location: text(&var::LOCATION, default_location),
         distributor_version: text(&var::DISTRIBUTOR_VERSION, env!("CARGO_PKG_VERSION")),
         version: text(&var::VERSION, ""),
@@ -348,9 +357,9 @@ pub(super) fn registration(reader: &mut Reader<'_>, endpoint: &ApiEndpoint) -> O
         max_failed_heartbeats: reader.integer(&var::MAX_HEARTBEAT_RETRIES),
     };
     let wanted = !disabled
-        && !registration.deployment.is_empty()
-        && !registration.namespace.is_empty()
-        && !CORE_SERVICES.contains(&registration.deployment.as_str());
+        && !workload.deployment.is_empty()
+        && !workload.namespace.is_empty()
+        && !CORE_SERVICES.contains(&workload.deployment.as_str());
     wanted.then_some(registration)
 }
 

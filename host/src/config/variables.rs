@@ -123,17 +123,17 @@ variables! {
     ]
     "Registration": [
         DISABLE_REGISTRATION Boolean "false" "Do not register an integration at the control plane."
-        REGISTRATION_INTERVAL Duration "10s" "Pause between attempts to register."
-        MAX_REGISTRATION_RETRIES Integer "10" "Attempts to register at start."
-        HEARTBEAT_INTERVAL Duration "10s" "Pause between heartbeats."
-        MAX_HEARTBEAT_RETRIES Integer "10" "Failed heartbeats in a row after which the registration is given up."
+        REGISTRATION_INTERVAL Duration "10s" "Pause between attempts to register, at least 1s."
+        MAX_REGISTRATION_RETRIES Integer "10" "Attempts to register at start; when they are used up, the process ends with 1. A negative number: no end."
+        HEARTBEAT_INTERVAL Duration "10s" "Pause between heartbeats, at least 1s. Subscriptions come with their answers."
+        MAX_HEARTBEAT_RETRIES Integer "10" "Failed heartbeats in a row after which the integration is registered anew, with growing pauses."
         LOCATION Text "" "Where the integration runs. Empty: `control-plane` or `remote-execution-plane`."
         DISTRIBUTOR_VERSION Text "" "Version of the distributor in the registration. Empty: its own."
         VERSION Text "" "Version of the integration."
         K8S_DEPLOYMENT_NAME Text "" "Deployment of the integration; its name in Keptn."
         K8S_POD_NAME Text "" "Pod of the integration."
         K8S_NAMESPACE Text "" "Namespace of the integration."
-        K8S_NODE_NAME Text "" "Node the integration runs on."
+        K8S_NODE_NAME Text "" "Node the integration runs on. Empty: `keptn-node`."
     ]
     "Operation": [
         LOG_LEVEL Text "info" "`error`, `warn`, `info`, `debug`, `trace`, or a list like `info,distributor::delivery=debug`. Logs go to standard error."

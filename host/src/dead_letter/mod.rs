@@ -14,6 +14,7 @@ mod sink;
 mod stream;
 mod text;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_nats::Client;
@@ -26,6 +27,7 @@ use self::sink::Sink;
 pub use self::stream::{STREAM, SUBJECT_PREFIX};
 pub use self::text::{one_line, rfc3339};
 use crate::config::DeadLetterConfig;
+use crate::error_log::ErrorLog;
 
 /// An event that is given up, and what is known about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +106,8 @@ pub enum Stored {
 #[derive(Debug)]
 pub struct DeadLetters {
     sink: Sink,
+    /// Where it is said as well, if there is an integration.
+    error_log: Option<Arc<ErrorLog>>,
 }
 
 impl DeadLetters {
@@ -112,7 +116,14 @@ impl DeadLetters {
     pub fn new(client: impl Into<Option<Client>>, config: &DeadLetterConfig, integration: &str) -> Self {
         Self {
             sink: Sink::new(client.into(), config, integration),
+            error_log: None,
         }
+    }
+
+    /// The control plane is told as well.
+    #[must_use]
+    pub fn reported_to(self, error_log: Option<Arc<ErrorLog>>) -> Self {
+        Self { error_log, ..self }
     }
 
     /// Returns when it is stored. The caller settles the event only then, and otherwise tries again.
@@ -120,7 +131,11 @@ impl DeadLetters {
     /// # Errors
     /// Why it is not stored, or not known to be.
     pub async fn store(&self, letter: &DeadLetter) -> Result<Stored, StoreError> {
-        self.sink.store(letter).await
+        let stored = self.sink.store(letter).await?;
+        if let Some(error_log) = &self.error_log {
+            error_log.not_delivered(letter, stored);
+        }
+        Ok(stored)
     }
 }
 

@@ -128,6 +128,8 @@ struct Running {
     /// What the stream stores.
     stores: Vec<Subject>,
     filter: BTreeSet<Subject>,
+    /// Whether that is what is wanted, and not only what may be.
+    is_known: bool,
     /// When the filter may be narrowed to what is wanted.
     narrows_at: Option<Instant>,
 }
@@ -149,13 +151,14 @@ impl Planner {
         while !shutdown.is_cancelled() {
             self.collect_ended().await;
             self.sources.connections.mark_unchanged();
-            let topics = self.sources.interest.borrow_and_update().patterns();
+            let interest = Arc::clone(&self.sources.interest.borrow_and_update());
+            let (topics, is_known) = (interest.patterns(), interest.is_known());
             let mut is_complete = true;
             if never_asks || nats::is_connected(&self.sources.client) {
                 let work = async {
                     let plan = self.judge(topics).await;
                     is_complete = plan.unstored.is_empty() || never_asks;
-                    is_complete &= self.apply(plan).await;
+                    is_complete &= self.apply(plan, is_known).await;
                 };
                 tokio::select! {
                     () = work => {}
@@ -221,6 +224,7 @@ impl Planner {
                     source: StreamSource::start(self.settings(), &name, Filter::default()),
                     stores,
                     filter: BTreeSet::new(),
+                    is_known: true,
                     narrows_at: None,
                 };
                 self.running.insert(name, running);
@@ -260,11 +264,13 @@ impl Planner {
     }
 
     /// Makes it so: what a stream takes over is received from both until the stream keeps it for us. False if that is to be
-    /// tried again.
-    async fn apply(&mut self, plan: Plan) -> bool {
-        self.report(&plan);
+    /// tried again. As long as it is not known what is wanted, streams keep what may be, and nothing is received.
+    async fn apply(&mut self, plan: Plan, is_known: bool) -> bool {
+        if is_known {
+            self.report(&plan);
+        }
         self.unstored.clone_from(&plan.unstored);
-        let waits = self.sources.config.mode == DeliveryMode::JetStream;
+        let waits = self.sources.config.mode == DeliveryMode::JetStream || !is_known;
         let core = if waits { BTreeSet::new() } else { cover(&plan.unstored) };
         let before = self.core_subjects.borrow().clone();
         let leaves_core = before.difference(&core).next().is_some() && !plan.streams.is_empty();
@@ -281,11 +287,12 @@ impl Planner {
                 continue;
             };
             let wanted = cover(topics);
-            if wanted != running.filter {
-                running.narrows_at = Some(now + NARROW_AFTER);
+            if wanted != running.filter || is_known != running.is_known {
+                running.narrows_at = is_known.then(|| now + NARROW_AFTER);
                 running.filter.clone_from(&wanted);
+                running.is_known = is_known;
             }
-            let is_exact = running.narrows_at.is_none_or(|at| at <= now);
+            let is_exact = is_known && running.narrows_at.is_none_or(|at| at <= now);
             if is_exact {
                 running.narrows_at = None;
             }

@@ -110,7 +110,11 @@ impl Reader {
             return;
         };
         while self.get_consumer(&mut inbox).await {
-            match self.pull(&mut inbox).await {
+            let interrupted = match self.until_known().await {
+                Some(interruption) => interruption,
+                None => self.pull(&mut inbox).await,
+            };
+            match interrupted {
                 Interruption::Shutdown => break,
                 Interruption::OtherFilter => {}
                 Interruption::LookAgain => self.is_in_doubt = true,
@@ -120,6 +124,17 @@ impl Reader {
         self.ledger.end();
         let (in_memory, given_back) = self.ledger.unsettled();
         tracing::debug!(in_memory, given_back, "reading has ended");
+    }
+
+    /// Waits until it is known what is wanted: whatever is pulled before would be dropped. The consumer keeps it.
+    async fn until_known(&mut self) -> Option<Interruption> {
+        let mut interest = self.settings.dispatcher.interest.clone();
+        tokio::select! {
+            Ok(_) = interest.wait_for(|interest| interest.is_known()) => None,
+            () = self.settings.shutdown.cancelled() => Some(Interruption::Shutdown),
+            _ = self.filter.changed() => Some(Interruption::OtherFilter),
+            _ = self.settings.connections.changed() => Some(Interruption::LookAgain),
+        }
     }
 
     /// Tries until there is a consumer for what is wanted. False if there never will be.

@@ -1,0 +1,170 @@
+//! What is said between an integration and the control plane, in JSON as the original says it.
+//!
+//! Used by [`super`]. Lists that are `null`, members that are missing or not known, and empty ids are taken: control
+//! planes of all ages send them.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::config::{FilterLists, RegistrationConfig, Workload};
+use crate::subject::{Subject, SubjectError};
+use crate::subscription::Subscription;
+
+/// The host name of an integration that does not know its node. The control plane takes none that is empty.
+const UNKNOWN_NODE: &str = "keptn-node";
+/// The zero time of Go: the control plane puts its own in its place.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// The integration, as it is registered.
+#[derive(Debug, Serialize)]
+pub(super) struct Integration<'a> {
+    id: &'a str,
+    name: &'a str,
+    metadata: Metadata<'a>,
+    /// None is written as `null`.
+    subscriptions: Option<&'a [Record]>,
+}
+
+#[derive(Debug, Serialize)]
+struct Metadata<'a> {
+    hostname: &'a str,
+    integrationversion: &'a str,
+    distributorversion: &'a str,
+    location: &'a str,
+    kubernetesmetadata: KubernetesMetadata<'a>,
+    lastseen: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct KubernetesMetadata<'a> {
+    namespace: &'a str,
+    podname: &'a str,
+    deploymentname: &'a str,
+}
+
+/// A subscription, as it is sent and received.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    #[serde(default, deserialize_with = "or_default")]
+    id: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) event: String,
+    #[serde(default, deserialize_with = "or_default")]
+    filter: RecordFilter,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct RecordFilter {
+    #[serde(default, deserialize_with = "or_default")]
+    projects: Vec<String>,
+    #[serde(default, deserialize_with = "or_default")]
+    stages: Vec<String>,
+    #[serde(default, deserialize_with = "or_default")]
+    services: Vec<String>,
+}
+
+/// The answer to a registration.
+#[derive(Debug, Deserialize)]
+struct Registered {
+    #[serde(default, deserialize_with = "or_default")]
+    id: String,
+}
+
+/// The part of the answer to a heartbeat that matters.
+#[derive(Debug, Deserialize)]
+struct Beaten {
+    /// Has to be there, if only as `null`: JSON of another kind must not look like an empty list.
+    #[serde(deserialize_with = "or_default")]
+    subscriptions: Vec<Record>,
+}
+
+impl<'a> Integration<'a> {
+    /// The integration of the configuration.
+    pub(super) fn new(workload: &'a Workload, config: &'a RegistrationConfig, subscriptions: &'a [Record]) -> Self {
+        let node = &workload.node;
+        Self {
+            id: "",
+            name: &workload.deployment,
+            metadata: Metadata {
+                hostname: if node.is_empty() { UNKNOWN_NODE } else { node },
+                integrationversion: &config.version,
+                distributorversion: &config.distributor_version,
+                location: &config.location,
+                kubernetesmetadata: KubernetesMetadata {
+                    namespace: &workload.namespace,
+                    podname: &workload.pod,
+                    deploymentname: &workload.deployment,
+                },
+                lastseen: NEVER,
+            },
+            subscriptions: (!subscriptions.is_empty()).then_some(subscriptions),
+        }
+    }
+
+    /// As it is sent.
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("texts and lists can be written as JSON")
+    }
+}
+
+impl Record {
+    /// A subscription to ask for.
+    pub(super) fn wanted(topic: &Subject, filter: &FilterLists) -> Self {
+        Self {
+            id: String::new(),
+            event: topic.to_string(),
+            filter: RecordFilter {
+                projects: filter.projects.clone(),
+                stages: filter.stages.clone(),
+                services: filter.services.clone(),
+            },
+        }
+    }
+
+    /// The same, to be asked for again: the control plane gives it an id of its own.
+    pub(super) fn without_id(&self) -> Self {
+        Self {
+            id: String::new(),
+            ..self.clone()
+        }
+    }
+
+    /// What to match events against.
+    ///
+    /// # Errors
+    /// Why there can be no such events.
+    pub(super) fn to_subscription(&self) -> Result<Subscription, SubjectError> {
+        Ok(Subscription {
+            id: self.id.clone(),
+            event: Subject::pattern(&self.event)?,
+            projects: self.filter.projects.clone(),
+            stages: self.filter.stages.clone(),
+            services: self.filter.services.clone(),
+        })
+    }
+}
+
+/// The id in the answer to a registration.
+///
+/// # Errors
+/// Why there is none.
+pub(super) fn registered_id(answer: &[u8]) -> Result<String, String> {
+    let registered: Registered = serde_json::from_slice(answer).map_err(|error| error.to_string())?;
+    if registered.id.is_empty() {
+        return Err("it has no id for the integration".to_owned());
+    }
+    Ok(registered.id)
+}
+
+/// The subscriptions in the answer to a heartbeat.
+///
+/// # Errors
+/// Why it is not such an answer.
+pub(super) fn subscriptions(answer: &[u8]) -> Result<Vec<Record>, String> {
+    let beaten: Beaten = serde_json::from_slice(answer).map_err(|error| error.to_string())?;
+    Ok(beaten.subscriptions)
+}
+
+/// `null` is the same as nothing.
+fn or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

@@ -1,0 +1,291 @@
+//! Registers the integration at the control plane, keeps it alive with heartbeats, and publishes what it listens for.
+//!
+//! Run by `app` as one task. It writes the interest that the sources and [`crate::dispatch`] follow, and the id under
+//! which [`crate::error_log`] reports. It must not know how events arrive or where they go.
+
+mod messages;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::messages::{Integration, Record};
+use crate::config::{ApiService, Config, RegistrationConfig, Workload};
+use crate::keptn_api::{Call, CallError, KeptnApi};
+use crate::subscription::Interest;
+
+/// Where integrations are, at the service that has them.
+const PATH: &str = "v1/uniform/registration";
+/// Time for a call where the configuration sets no limit: a control plane that hangs must not end the heartbeats.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Intervals are as long as this at least: a configured 0 would be a busy loop.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest pause after the registration has been given up, unless heartbeats have a longer one.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// A reason that stays the same is said again after this.
+const REMINDER: Duration = Duration::from_mins(5);
+/// What needs no escape in a segment of a path.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// The integration and its place at the control plane.
+#[derive(Debug)]
+pub struct Registration {
+    api: KeptnApi,
+    call_timeout: Duration,
+    workload: Workload,
+    config: RegistrationConfig,
+    /// What the configuration asks for.
+    initial: Vec<Record>,
+    interest: watch::Sender<Arc<Interest>>,
+    /// The id that the control plane gave.
+    id: watch::Sender<Option<Arc<str>>>,
+    /// What the control plane said last.
+    known: Option<Vec<Record>>,
+    /// Events of subscriptions that can never come, and of which that was said.
+    reported: BTreeSet<String>,
+    trouble: Option<Trouble>,
+}
+
+/// What goes wrong, and was said.
+#[derive(Debug)]
+struct Trouble {
+    error: String,
+    said: Instant,
+}
+
+/// Why there is no registration, for good.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistrationError {
+    /// All attempts were used up.
+    #[error(
+        "the integration could not be registered in {attempts} attempts (MAX_REGISTRATION_RETRIES); the last one: \
+         {error}; DISABLE_REGISTRATION=true runs without"
+    )]
+    Exhausted {
+        /// How many there were.
+        attempts: i64,
+        /// Why the last one failed.
+        error: CallError,
+    },
+    /// None was allowed.
+    #[error("MAX_REGISTRATION_RETRIES=0 allows no attempt to register; DISABLE_REGISTRATION=true runs without")]
+    NoAttempt,
+}
+
+impl Registration {
+    /// Nothing is sent before [`Registration::run`].
+    pub fn new(
+        api: KeptnApi,
+        config: &Config,
+        registration: RegistrationConfig,
+        interest: watch::Sender<Arc<Interest>>,
+    ) -> Self {
+        let topics = config.nats.topics.iter();
+        Self {
+            api,
+            call_timeout: config.api.timeout.unwrap_or(CALL_TIMEOUT),
+            workload: config.workload.clone(),
+            config: registration,
+            initial: topics.map(|topic| Record::wanted(topic, &config.filter)).collect(),
+            interest,
+            id: watch::Sender::default(),
+            known: None,
+            reported: BTreeSet::new(),
+            trouble: None,
+        }
+    }
+
+    /// The API that it is registered at.
+    pub fn api(&self) -> &KeptnApi {
+        &self.api
+    }
+
+    /// The id of the integration, as soon as it has one.
+    pub fn id(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.id.subscribe()
+    }
+
+    /// Registers, and keeps the registration alive until `shutdown`.
+    ///
+    /// # Errors
+    /// When the first registration fails for good. Nothing that happens later ends it.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), RegistrationError> {
+        let registered = async {
+            self.register_first().await?;
+            self.keep_alive().await;
+            Ok(())
+        };
+        shutdown.run_until_cancelled(registered).await.unwrap_or(Ok(()))
+    }
+
+    async fn register_first(&self) -> Result<(), RegistrationError> {
+        let max = self.config.max_attempts;
+        let mut attempt = 0;
+        if self.workload.node.is_empty() {
+            tracing::warn!("K8S_NODE_NAME is empty: the integration is registered with another host name");
+        }
+        while max < 0 || attempt < max {
+            attempt += 1;
+            let Err(error) = self.register(&self.initial).await else {
+                return Ok(());
+            };
+            let of = if max < 0 { "∞".to_owned() } else { max.to_string() };
+            tracing::warn!(%error, "the integration cannot be registered, attempt {attempt}/{of}");
+            if attempt == max {
+                return Err(RegistrationError::Exhausted { attempts: max, error });
+            }
+            pause(self.config.interval).await;
+        }
+        Err(RegistrationError::NoAttempt)
+    }
+
+    /// Heartbeats, the first one at once: nothing is received before it is known what is wanted.
+    async fn keep_alive(&mut self) {
+        let max_failures = u32::try_from(self.config.max_failed_heartbeats.max(1)).unwrap_or(u32::MAX);
+        let mut n_failed: u32 = 0;
+        loop {
+            let beaten = if n_failed >= max_failures {
+                self.register_again().await
+            } else {
+                self.beat().await
+            };
+            match beaten {
+                Ok(subscriptions) => {
+                    n_failed = 0;
+                    if self.trouble.take().is_some() {
+                        tracing::info!("the control plane answers heartbeats again");
+                    }
+                    self.learn(subscriptions);
+                }
+                Err(error) => {
+                    n_failed = n_failed.saturating_add(1);
+                    self.report(&error, n_failed);
+                    if n_failed == max_failures {
+                        tracing::error!(
+                            n_failed,
+                            "the registration is given up after so many failed heartbeats (MAX_HEARTBEAT_RETRIES); \
+                             events are delivered to the last known subscriptions while it is tried anew"
+                        );
+                    }
+                    if !self.interest.borrow().is_known() {
+                        self.publish(&self.initial.clone());
+                    }
+                }
+            }
+            let interval = self.config.heartbeat_interval.max(SHORTEST_INTERVAL);
+            pause(match n_failed.checked_sub(max_failures) {
+                None => interval,
+                Some(too_many) => (interval * (1 << too_many.min(16))).min(LONGEST_PAUSE.max(interval)),
+            })
+            .await;
+        }
+    }
+
+    /// One heartbeat. An integration that the control plane does not know any more is registered again.
+    async fn beat(&self) -> Result<Vec<Record>, CallError> {
+        match self.ping().await {
+            Err(CallError::Status { status, message, .. }) if status == StatusCode::NOT_FOUND => {
+                tracing::warn!(
+                    message,
+                    "the control plane does not know the integration any more; it is registered again"
+                );
+                self.register_again().await
+            }
+            beaten => beaten,
+        }
+    }
+
+    /// Registers with the last known subscriptions, so that those made in the Bridge are not lost, and asks for their
+    /// new ids.
+    async fn register_again(&self) -> Result<Vec<Record>, CallError> {
+        let known = self.known.as_ref().unwrap_or(&self.initial);
+        let wanted: Vec<_> = known.iter().map(Record::without_id).collect();
+        self.register(&wanted).await?;
+        self.ping().await
+    }
+
+    async fn register(&self, subscriptions: &[Record]) -> Result<(), CallError> {
+        let body = Integration::new(&self.workload, &self.config, subscriptions).to_json();
+        let answer = self.call(Method::POST, PATH, body).await?;
+        let id = messages::registered_id(&answer).map_err(CallError::Answer)?;
+        tracing::info!(integration_id = id, "the integration is registered");
+        self.id.send_replace(Some(id.into()));
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<Vec<Record>, CallError> {
+        let id = self.id.borrow().clone().unwrap_or_default();
+        let id = utf8_percent_encode(&id, IN_PATH);
+        let answer = self.call(Method::PUT, &format!("{PATH}/{id}/ping"), Vec::new()).await?;
+        messages::subscriptions(&answer).map_err(CallError::Answer)
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Vec<u8>) -> Result<bytes::Bytes, CallError> {
+        let call = Call {
+            method,
+            url: self.api.url(ApiService::ControlPlane, path),
+            // An empty one as well, so that its length is sent: gateways ask for it.
+            body: Some(body.into()),
+        };
+        let answered = tokio::time::timeout(self.call_timeout, self.api.call(call)).await;
+        answered.unwrap_or_else(|_| Err(CallError::Unreachable("no answer in time".to_owned())))
+    }
+
+    /// Takes over what the control plane says.
+    fn learn(&mut self, subscriptions: Vec<Record>) {
+        if self.known.as_ref() == Some(&subscriptions) {
+            return;
+        }
+        self.reported
+            .retain(|event| subscriptions.iter().any(|record| record.event == *event));
+        self.publish(&subscriptions);
+        self.known = Some(subscriptions);
+    }
+
+    /// All of them at once. A subscription that no event can match is left out.
+    fn publish(&mut self, records: &[Record]) {
+        let mut subscriptions = Vec::with_capacity(records.len());
+        for record in records {
+            match record.to_subscription() {
+                Ok(subscription) => subscriptions.push(subscription),
+                Err(error) => {
+                    if self.reported.insert(record.event.clone()) {
+                        tracing::warn!(event = record.event, %error, "a subscription is left out: no event can match it");
+                    }
+                }
+            }
+        }
+        tracing::info!(n_subscriptions = subscriptions.len(), "subscriptions have changed");
+        self.interest
+            .send_replace(Arc::new(Interest::subscriptions(subscriptions)));
+    }
+
+    /// Says what goes wrong when that is something else than before.
+    fn report(&mut self, error: &CallError, n_failed: u32) {
+        let error = error.to_string();
+        let was_said = |trouble: &Trouble| trouble.error == error && trouble.said.elapsed() < REMINDER;
+        if self.trouble.as_ref().is_some_and(was_said) {
+            return;
+        }
+        tracing::warn!(error, n_failed, "a heartbeat failed; the last known subscriptions stay");
+        self.trouble = Some(Trouble {
+            error,
+            said: Instant::now(),
+        });
+    }
+}
+
+/// Not exactly: many distributors that start together must not call together for ever.
+async fn pause(interval: Duration) {
+    let jitter = 0.9 + 0.2 * fastrand::f64();
+    tokio::time::sleep(interval.max(SHORTEST_INTERVAL).mul_f64(jitter)).await;
+}
+
+#[cfg(test)]
+mod tests;
