@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -31,6 +34,19 @@ pub struct ReceivedRequest {
 }
 
 impl ReceivedRequest {
+    /// Reads a request to its end.
+    pub(crate) async fn read(request: Request<Incoming>, connection: usize) -> Result<Self, hyper::Error> {
+        let (head, body) = request.into_parts();
+        Ok(Self {
+            method: head.method.to_string(),
+            path: head.uri.to_string(),
+            headers: head.headers,
+            body: body.collect().await?.to_bytes(),
+            arrived: Instant::now(),
+            connection,
+        })
+    }
+
     /// A header's value, if it is there and is text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -8,15 +8,18 @@
 //!   the oldest version; [`NatsCluster`]: three of them with replicated streams.
 //! - [`TcpProxy`]: a network between two programs that can fail.
 //! - [`Recipient`]: the HTTP service next to the distributor; it keeps a journal and answers as scripted.
+//! - [`ControlPlane`]: a Keptn control plane, with its registrations, open events, sequences, and failures as scripted.
 //! - [`DistributorProcess`], [`ChildProcess`]: a program under test, what it prints, the memory and CPU it uses.
 //! - [`KeptnEvent`]: realistic events as bytes.
 //! - [`NumberedEvents`], [`Publisher`], [`Verdict`]: events published through a fault, and what is wrong with what arrived.
 //! - [`eventually`], [`http_request`], [`free_port`]: waiting, asking, and finding a place to listen.
 
 mod child_process;
+mod control_plane;
 mod distributor_process;
 mod eventually;
 mod http_request;
+mod http_server;
 mod journal;
 mod keptn_event;
 mod nats_binary;
@@ -34,6 +37,7 @@ mod tcp_proxy;
 mod verdict;
 
 pub use child_process::{ChildProcess, OutputTo, ResidentMemory};
+pub use control_plane::{ApiRequest, ControlPlane, Fault, Integration, KubernetesMetadata, Metadata, Route};
 pub use distributor_process::DistributorProcess;
 pub use eventually::eventually;
 pub use http_request::{HttpResponse, http_request};

@@ -3,26 +3,18 @@
 //! Called by tests and the demo. A request is method, path, headers and bytes; what of a CloudEvent is written down is the
 //! business of `journal`.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use hyper::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
+use crate::http_server::{Handler, HttpServer, Outcome, never};
 use crate::journal::{Attributes, Delivery, Journal, ReceivedRequest};
 use crate::reply::{Reply, response};
 
@@ -30,11 +22,7 @@ type Script = dyn Fn(&ReceivedRequest, usize) -> Reply + Send + Sync;
 
 /// A listening recipient. Dropping it closes its listener and its connections.
 pub struct Recipient {
-    address: SocketAddr,
-    shared: Arc<Shared>,
-    /// The one task that accepts; in a set, because a set ends its tasks when it is dropped.
-    accepting: JoinSet<()>,
-    stop: Arc<Notify>,
+    server: HttpServer<Shared>,
 }
 
 struct Shared {
@@ -42,7 +30,6 @@ struct Shared {
     /// Whether whole requests are kept.
     keeps_requests: bool,
     script: Mutex<Arc<Script>>,
-    n_connections: AtomicUsize,
 }
 
 impl Recipient {
@@ -79,57 +66,57 @@ impl Recipient {
             journal: watch::Sender::default(),
             keeps_requests,
             script: Mutex::new(Arc::new(|_, _| Reply::status(200))),
-            n_connections: AtomicUsize::new(0),
         };
-        let mut recipient = Self {
-            address: SocketAddr::from(([127, 0, 0, 1], port)),
-            shared: Arc::new(shared),
-            accepting: JoinSet::new(),
-            stop: Arc::new(Notify::new()),
-        };
-        recipient.listen().await?;
-        Ok(recipient)
+        let server = HttpServer::start_on(port, Arc::new(shared)).await;
+        Ok(Self {
+            server: server.context("the recipient")?,
+        })
     }
 
     /// Where it listens, or did before it was stopped.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.server.address()
     }
 
     /// The port of [`address`](Self::address).
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.address.port()
+        self.address().port()
     }
 
     /// From now on answers as `script` says. It is given the request and its number in the journal, counted from 0.
     pub fn respond_with(&self, script: impl Fn(&ReceivedRequest, usize) -> Reply + Send + Sync + 'static) {
-        *self.shared.script.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(script);
+        *self
+            .server
+            .handler()
+            .script
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(script);
     }
 
     /// All requests so far, in the order of their arrival, those before a restart included.
     #[must_use]
     pub fn journal(&self) -> Vec<ReceivedRequest> {
-        self.shared.journal.borrow().requests.clone()
+        self.server.handler().journal.borrow().requests.clone()
     }
 
     /// What is known of all requests so far, in the order of their arrival.
     #[must_use]
     pub fn deliveries(&self) -> Vec<Delivery> {
-        self.shared.journal.borrow().deliveries.clone()
+        self.server.handler().journal.borrow().deliveries.clone()
     }
 
     /// The number of requests so far.
     #[must_use]
     pub fn n_received(&self) -> usize {
-        self.shared.journal.borrow().deliveries.len()
+        self.server.handler().journal.borrow().deliveries.len()
     }
 
     /// The number of events that were answered with 2xx so far, each counted once.
     #[must_use]
     pub fn n_accepted(&self) -> usize {
-        self.shared.journal.borrow().n_accepted()
+        self.server.handler().journal.borrow().n_accepted()
     }
 
     /// Waits until at least `n` requests have arrived and returns all there are.
@@ -148,7 +135,7 @@ impl Recipient {
     ///
     /// When fewer have arrived after `within`.
     pub async fn wait_until_received(&self, n: usize, within: Duration) -> anyhow::Result<()> {
-        let mut journal = self.shared.journal.subscribe();
+        let mut journal = self.server.handler().journal.subscribe();
         let arrived = journal.wait_for(|journal| journal.deliveries.len() >= n);
         if timeout(within, arrived).await.is_err() {
             bail!("{} of {n} requests arrived within {within:?}", self.n_received());
@@ -162,7 +149,7 @@ impl Recipient {
     ///
     /// When there were fewer after `within`.
     pub async fn wait_until_accepted(&self, n: usize, within: Duration) -> anyhow::Result<()> {
-        let mut journal = self.shared.journal.subscribe();
+        let mut journal = self.server.handler().journal.subscribe();
         let accepted = journal.wait_for(|journal| journal.n_accepted() >= n);
         if timeout(within, accepted).await.is_err() {
             bail!("{} of {n} events were accepted within {within:?}", self.n_accepted());
@@ -172,8 +159,7 @@ impl Recipient {
 
     /// Closes the listener and all connections, unanswered requests with them. Connecting is refused from now on.
     pub async fn stop(&mut self) {
-        self.stop.notify_one();
-        while self.accepting.join_next().await.is_some() {}
+        self.server.stop().await;
     }
 
     /// Listens again on the same port after [`stop`](Self::stop), with the same journal and script.
@@ -182,19 +168,7 @@ impl Recipient {
     ///
     /// When another program has taken the port meanwhile.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
-        self.stop().await;
-        self.listen().await
-    }
-
-    async fn listen(&mut self) -> anyhow::Result<()> {
-        let listener = TcpListener::bind(self.address).await;
-        let listener = listener.with_context(|| format!("the recipient cannot listen on {}", self.address))?;
-        self.address = listener.local_addr()?;
-        // A new one each time, so that a stop of a stopped recipient does not end its next life.
-        self.stop = Arc::new(Notify::new());
-        self.accepting
-            .spawn(accept(listener, Arc::clone(&self.shared), Arc::clone(&self.stop)));
-        Ok(())
+        self.server.start_again().await
     }
 }
 
@@ -202,100 +176,41 @@ impl fmt::Debug for Recipient {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Recipient")
-            .field("address", &self.address)
+            .field("address", &self.address())
             .finish_non_exhaustive()
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: Arc<Notify>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else { continue };
-                let connection = shared.n_connections.fetch_add(1, Ordering::Relaxed);
-                connections.spawn(serve(stream, connection, Arc::clone(&shared)));
-                while connections.try_join_next().is_some() {}
+impl Handler for Shared {
+    async fn handle(&self, request: Request<Incoming>, connection: usize) -> Outcome {
+        let Ok(received) = ReceivedRequest::read(request, connection).await else {
+            return Outcome::Close;
+        };
+        let attributes = Attributes::of(&received);
+        let mut nth = 0;
+        self.journal.send_modify(|journal| {
+            nth = journal.push(&received, &attributes);
+            if self.keeps_requests {
+                journal.requests.push(received.clone());
             }
-            () = stop.notified() => {
-                drop(listener);
-                // Waited for: when `stop` returns, every connection is closed.
-                connections.shutdown().await;
-                return;
-            }
-        }
-    }
-}
-
-async fn serve(stream: TcpStream, connection: usize, shared: Arc<Shared>) {
-    let _ = stream.set_nodelay(true);
-    let reset = Arc::new(Notify::new());
-    let reset_by_reply = Arc::clone(&reset);
-    let service = service_fn(move |request| {
-        Box::pin(answer(
-            request,
-            connection,
-            Arc::clone(&shared),
-            Arc::clone(&reset_by_reply),
-        ))
-    });
-    let mut served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        // How a connection ends is the client's business; what arrived is in the journal.
-        _ = &mut served => {}
-        () = reset.notified() => {
-            // Closing with zero linger is what makes the kernel send RST rather than FIN.
-            let _ = served.into_parts().io.into_inner().set_zero_linger();
-        }
-    }
-}
-
-async fn answer(
-    request: Request<Incoming>,
-    connection: usize,
-    shared: Arc<Shared>,
-    reset: Arc<Notify>,
-) -> Result<Response<Full<Bytes>>, hyper::Error> {
-    let (head, body) = request.into_parts();
-    let received = ReceivedRequest {
-        method: head.method.to_string(),
-        path: head.uri.to_string(),
-        headers: head.headers,
-        body: body.collect().await?.to_bytes(),
-        arrived: Instant::now(),
-        connection,
-    };
-    let attributes = Attributes::of(&received);
-    let mut nth = 0;
-    shared.journal.send_modify(|journal| {
-        nth = journal.push(&received, &attributes);
-        if shared.keeps_requests {
-            journal.requests.push(received.clone());
-        }
-    });
-    let script = Arc::clone(&shared.script.lock().unwrap_or_else(PoisonError::into_inner));
-    let mut reply = script(&received, nth);
-    loop {
-        match reply {
-            Reply::Status(status, headers) => {
-                shared.journal.send_modify(|journal| journal.answered(nth, status));
-                return Ok(response(status, &headers));
-            }
-            Reply::Delay(delay, then) => {
-                tokio::time::sleep(delay).await;
-                reply = *then;
-            }
-            Reply::Hang => never().await,
-            Reply::Reset => {
-                reset.notify_one();
-                never().await;
+        });
+        let script = Arc::clone(&self.script.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut reply = script(&received, nth);
+        loop {
+            match reply {
+                Reply::Status(status, headers) => {
+                    self.journal.send_modify(|journal| journal.answered(nth, status));
+                    return Outcome::Answer(response(status, &headers));
+                }
+                Reply::Delay(delay, then) => {
+                    tokio::time::sleep(delay).await;
+                    reply = *then;
+                }
+                Reply::Hang => never().await,
+                Reply::Reset => return Outcome::Reset,
             }
         }
     }
-}
-
-async fn never() {
-    match std::future::pending::<Infallible>().await {}
 }
 
 #[cfg(test)]
