@@ -15,10 +15,11 @@ use crate::delivery::Deliveries;
 use crate::dispatch::Dispatcher;
 use crate::error_log::{ErrorLog, Sending};
 use crate::ingress::Ingress;
-use crate::keptn_api::KeptnApi;
+use crate::keptn_api::{Access, KeptnApi};
 use crate::plugins::{ChainError, Compiler, Host, Plugins, build_chain};
+use crate::proxy::Proxy;
 use crate::registration::{Registration, RegistrationError};
-use crate::server;
+use crate::server::{self, Routes};
 use crate::subscription::Interest;
 use crate::telemetry::Counters;
 
@@ -41,9 +42,9 @@ pub enum RunError {
     /// NATS, or the Keptn API.
     #[error("{0}")]
     Connection(String),
-    /// The listener.
-    #[error("the listener failed: {0}")]
-    Server(std::io::Error),
+    /// The API proxy.
+    #[error("cannot use KEPTN_API_ENDPOINT: {0}")]
+    Proxy(http::uri::InvalidUri),
     /// The control plane does not take the integration.
     #[error("{0}")]
     Registration(#[from] RegistrationError),
@@ -114,9 +115,9 @@ pub async fn run(
         counters: Arc::clone(&counters),
     });
     let stop_serving = CancellationToken::new();
-    let serving = axum::serve(listeners.service, server::router(&config.server, ingress));
-    let serving = serving.with_graceful_shutdown(stop_serving.clone().cancelled_owned());
-    let serving = tokio::spawn(async move { serving.await });
+    let proxy = Proxy::new(&config.server, &config.api, Access::new(&config.api)).map_err(RunError::Proxy)?;
+    let routes = Arc::new(Routes::new(&config.server, ingress, proxy));
+    let serving = tokio::spawn(server::serve(listeners.service, routes, stop_serving.clone()));
 
     let mut registered = Ok(());
     if let Some(registration) = registration {
@@ -147,7 +148,7 @@ pub async fn run(
     }
     stop_serving.cancel();
     let grace_ends = Instant::now() + SERVER_GRACE;
-    let served = tokio::time::timeout_at(grace_ends, serving).await;
+    let _ = tokio::time::timeout_at(grace_ends, serving).await;
     end_of_errors.cancel();
     if let (Some(error_log), Some(sending)) = (&error_log, sending) {
         let _ = tokio::time::timeout_at(drain_ends.max(grace_ends), sending).await;
@@ -158,9 +159,8 @@ pub async fn run(
     }
     summarize(&counters, &plugins, deliveries.pending(), unfinished);
     registered?;
-    match (drained, served) {
-        (Ok(Err(error)), _) => Err(RunError::Connection(format!("cannot use NATS: {error}"))),
-        (_, Ok(Ok(Err(error)))) => Err(RunError::Server(error)),
+    match drained {
+        Ok(Err(error)) => Err(RunError::Connection(format!("cannot use NATS: {error}"))),
         _ => Ok(()),
     }
 }

@@ -21,6 +21,7 @@ pub mod json;
 pub mod keptn_api;
 pub mod nats;
 pub mod plugins;
+pub mod proxy;
 pub mod receipt;
 pub mod registration;
 pub mod server;

@@ -1,5 +1,6 @@
 //! Turns the process into the app: arguments, configuration, logs, signals, exit code.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -100,13 +101,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let listener = TcpListener::bind(("127.0.0.1", config.server.port)).await;
-    let service = listener.map_err(|error| {
-        anyhow::anyhow!(
-            "cannot listen on localhost:{} (API_PROXY_PORT): {error}",
-            config.server.port
-        )
-    })?;
+    let address = SocketAddr::from((config.server.address, config.server.port));
+    let listener = TcpListener::bind(address).await;
+    let service = listener
+        .map_err(|error| anyhow::anyhow!("cannot listen on {address} (PROXY_BIND, API_PROXY_PORT): {error}"))?;
     tracing::info!(address = %service.local_addr()?, recipient = %config.delivery.recipient, "listening");
     let shutdown = CancellationToken::new();
     tokio::spawn(watch_signals(shutdown.clone()));

@@ -1,87 +1,207 @@
-//! The listener for the service next to the distributor: `/health`, the event path, and nothing else yet.
+//! The listener for the service next to the distributor: `/health`, the event path, and below another one the API proxy.
+//!
+//! Called by [`crate::app`]. Who is slow or silent is given up after a while, so that nobody holds connections or memory
+//! for ever.
 
+mod patient;
+
+use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
+use self::patient::Patient;
 use crate::config::ServerConfig;
 use crate::ingress::Ingress;
+use crate::proxy::{Proxy, Streamed};
 
-/// Time a client has to send its request body.
+/// Time a client has to send its request body to the event path.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// What a client is told to wait while the control plane is away and says nothing itself.
+/// Time until a request's head is complete, or until the next one begins. Clients give up idle connections earlier (90 s
+/// in Go): if both did at the same moment, a request could be lost.
+const HEAD_TIMEOUT: Duration = Duration::from_mins(2);
+/// Time without the client taking any byte of an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
+/// More wait until one ends.
+const MAX_CONNECTIONS: usize = 1024;
+/// Pause when no connection can be taken, which has no cause that goes away at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What a client is told to wait while NATS is away.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-#[derive(Clone)]
-struct Shared {
-    ingress: Arc<Ingress>,
+type AnswerBody = Either<Full<Bytes>, Streamed>;
+
+/// What is behind the listener.
+#[derive(Debug)]
+pub struct Routes {
+    /// Takes events of the service.
+    pub ingress: Arc<Ingress>,
+    /// Takes everything else.
+    pub proxy: Proxy,
+    event_path: String,
     max_body_bytes: Option<usize>,
 }
 
-/// The routes. As in the original, every method is taken, and success has an empty body.
-pub fn router(config: &ServerConfig, ingress: Arc<Ingress>) -> Router {
-    let shared = Shared {
-        ingress,
-        max_body_bytes: config.max_body_bytes,
-    };
-    Router::new()
-        .route("/health", any(|| async { StatusCode::OK }))
-        .route(&config.event_path, any(accept_event))
-        .fallback(|request: Request| async move {
-            let detail = format!("{} is not a path of the distributor", request.uri().path());
-            problem(StatusCode::NOT_FOUND, &detail)
-        })
-        .with_state(shared)
-}
-
-async fn accept_event(State(shared): State<Shared>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
-    let limit = shared.max_body_bytes.unwrap_or(usize::MAX);
-    let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            let detail = format!("the body is larger than {limit} bytes (API_PROXY_MAX_PAYLOAD_BYTES_KB)");
-            return problem(StatusCode::PAYLOAD_TOO_LARGE, &detail);
+impl Routes {
+    /// Those of the configuration.
+    pub fn new(config: &ServerConfig, ingress: Arc<Ingress>, proxy: Proxy) -> Self {
+        Self {
+            ingress,
+            proxy,
+            event_path: config.event_path.clone(),
+            max_body_bytes: config.max_body_bytes,
         }
-        Ok(Err(error)) => return problem(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}")),
-        Err(_) => return problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
-    };
-    match shared.ingress.accept(&head.headers, body).await {
-        Ok(()) => StatusCode::OK.into_response(),
-        Err(error) => {
-            let status = error.status();
-            tracing::warn!(status = status.as_u16(), %error, "event of the service not taken");
-            let mut answer = problem(status, &error.to_string());
-            if status == StatusCode::SERVICE_UNAVAILABLE {
-                let retry_after = error
-                    .retry_after()
-                    .map(|pause| HeaderValue::from(pause.as_secs().max(1)));
-                answer
-                    .headers_mut()
-                    .insert(RETRY_AFTER, retry_after.unwrap_or(RETRY_AFTER_SECONDS));
+    }
+
+    /// As in the original, every method is taken, and success has an empty body.
+    async fn answer(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+        let path = request.uri().path();
+        if path == "/health" {
+            empty(StatusCode::OK)
+        } else if path == self.event_path {
+            self.accept_event(request).await
+        } else {
+            self.forward(request).await
+        }
+    }
+
+    async fn accept_event(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+        let (head, body) = request.into_parts();
+        let limit = self.max_body_bytes.unwrap_or(usize::MAX);
+        let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
+                let detail = format!("the body is larger than {limit} bytes (API_PROXY_MAX_PAYLOAD_BYTES_KB)");
+                return problem(StatusCode::PAYLOAD_TOO_LARGE, &detail);
             }
-            answer
+            Ok(Err(error)) => return problem(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}")),
+            Err(_) => return problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
+        };
+        match self.ingress.accept(&head.headers, body).await {
+            Ok(()) => empty(StatusCode::OK),
+            Err(error) => {
+                let status = error.status();
+                tracing::warn!(status = status.as_u16(), %error, "event of the service not taken");
+                let mut answer = problem(status, &error.to_string());
+                if status == StatusCode::SERVICE_UNAVAILABLE {
+                    let retry_after = error
+                        .retry_after()
+                        .map(|pause| HeaderValue::from(pause.as_secs().max(1)));
+                    answer
+                        .headers_mut()
+                        .insert(RETRY_AFTER, retry_after.unwrap_or(RETRY_AFTER_SECONDS));
+                }
+                answer
+            }
+        }
+    }
+
+    async fn forward(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+        let method = request.method().clone();
+        match self.proxy.forward(request).await {
+            Ok(answer) => answer.map(Either::Right),
+            Err(error) => {
+                let status = error.status();
+                tracing::warn!(%method, status = status.as_u16(), %error, "request of the service not answered by Keptn");
+                problem(status, &error.to_string())
+            }
         }
     }
 }
 
+/// Takes connections until `stop`, and then ends when the requests under way are answered.
+pub async fn serve(listener: TcpListener, routes: Arc<Routes>, stop: CancellationToken) {
+    let allowance = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = async {
+            let permit = Arc::clone(&allowance).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            () = stop.cancelled() => break,
+        };
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, _)) => {
+                // Answers are written whole. A socket that cannot be set up fails at the first read, too.
+                let _ = stream.set_nodelay(true);
+                let connection = serve_connection(TokioIo::new(stream), Arc::clone(&routes), stop.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(permit);
+                });
+            }
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, "no connection can be taken");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
+}
+
+async fn serve_connection<T>(stream: T, routes: Arc<Routes>, stop: CancellationToken)
+where
+    T: hyper::rt::Read + hyper::rt::Write + Unpin,
+{
+    let service = service_fn(async |request| Ok::<_, Infallible>(routes.answer(request).await));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(Patient::new(stream, WRITE_TIMEOUT), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // Clients come and go as they like.
+        tracing::debug!(%error, "a connection of the service broke");
+    }
+}
+
+fn empty(status: StatusCode) -> Response<AnswerBody> {
+    let mut response = Response::new(Either::Left(Full::default()));
+    *response.status_mut() = status;
+    response
+}
+
 /// An error for people and programs (RFC 9457).
-fn problem(status: StatusCode, detail: &str) -> Response {
+fn problem(status: StatusCode, detail: &str) -> Response<AnswerBody> {
     let body = json!({
         "title": status.canonical_reason().unwrap_or_default(),
         "status": status.as_u16(),
         "detail": detail,
     });
-    let mut response = Response::new(Body::from(body.to_string()));
+    let mut response = Response::new(Either::Left(Full::from(body.to_string())));
     *response.status_mut() = status;
     let content_type = HeaderValue::from_static("application/problem+json");
     response.headers_mut().insert(CONTENT_TYPE, content_type);

@@ -31,6 +31,7 @@ mod payloads;
 mod plugin_failures;
 mod plugin_loading;
 mod plugins;
+mod proxy;
 mod quick_start;
 mod receiving;
 mod shutdown;

@@ -10,6 +10,7 @@ mod sections;
 pub mod variables;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -197,6 +198,8 @@ pub struct FilterLists {
 /// The listener on localhost.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
+    /// Where to listen.
+    pub address: IpAddr,
     /// 0 takes a free port.
     pub port: u16,
     /// Takes events of the service.

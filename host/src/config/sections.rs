@@ -2,6 +2,7 @@
 //!
 //! Called by [`super::from_env`]; what is wrong stays with the reader.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use async_nats::ServerAddr;
@@ -272,6 +273,7 @@ pub(super) fn server(reader: &mut Reader<'_>) -> ServerConfig {
     }
     let max_kilobytes = reader.integer(&var::API_PROXY_MAX_PAYLOAD_BYTES_KB);
     ServerConfig {
+        address: bind_address(reader),
         port,
         event_path,
         proxy_path,
@@ -287,6 +289,18 @@ pub(super) fn endpoint(reader: &mut Reader<'_>) -> ApiEndpoint {
     ApiEndpoint::parse(&text).unwrap_or_else(|problem| {
         reader.problem(&var::KEPTN_API_ENDPOINT, format!("{text:?} {problem}"));
         ApiEndpoint::InCluster
+    })
+}
+
+fn bind_address(reader: &mut Reader<'_>) -> IpAddr {
+    let text = reader.text(&var::PROXY_BIND);
+    let text = Some(text.as_str()).filter(|text| !text.is_empty() && *text != "localhost");
+    text.unwrap_or(var::PROXY_BIND.default).parse().unwrap_or_else(|_| {
+        reader.problem(
+            &var::PROXY_BIND,
+            format!("{:?} is not an IP address", text.unwrap_or_default()),
+        );
+        Ipv4Addr::LOCALHOST.into()
     })
 }
 

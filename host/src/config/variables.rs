@@ -105,10 +105,11 @@ variables! {
     ]
     "Listening on localhost": [
         API_PROXY_PORT Integer "8081" "Port for the service next to the distributor; `0` takes a free one."
+        PROXY_BIND Text "127.0.0.1" "IP address to listen on. Whatever can reach it can use the token of the Keptn API."
         EVENT_FORWARDING_PATH Text "/event" "Path that takes events of the service and sends them to the control plane."
-        API_PROXY_PATH Text "/" "Path prefix of the API proxy."
+        API_PROXY_PATH Text "/" "Path prefix of the API proxy; it is taken off before the path is looked at."
         API_PROXY_MAX_PAYLOAD_BYTES_KB Integer "64" "Largest request body, in units of 1024 bytes, on every path; `0` or less: no limit."
-        API_PROXY_HTTP_TIMEOUT Seconds "30" "Time a call to the Keptn API may take; `0` or less: no limit."
+        API_PROXY_HTTP_TIMEOUT Seconds "30" "Time a call to the Keptn API may take; through the API proxy, time until the answer begins and longest pause in it. `0` or less: no limit."
     ]
     "Keptn API": [
         KEPTN_API_ENDPOINT Text "" "URL of the Keptn API. Set: remote execution plane, events are polled over HTTP. Empty: in the cluster, events come over NATS."

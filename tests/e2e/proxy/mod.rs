@@ -1,0 +1,10 @@
+//! The API proxy: requests of the service to the control plane.
+
+mod bodies;
+mod failures;
+mod headers;
+mod limits;
+mod message;
+mod paths;
+mod rig;
+mod traffic;
