@@ -15,7 +15,7 @@ use crate::delivery::Deliveries;
 use crate::dispatch::Dispatcher;
 use crate::error_log::{ErrorLog, Sending};
 use crate::ingress::Ingress;
-use crate::keptn_api::{Access, KeptnApi};
+use crate::keptn_api::KeptnApi;
 use crate::plugins::{ChainError, Compiler, Host, Plugins, build_chain};
 use crate::proxy::Proxy;
 use crate::registration::{Registration, RegistrationError};
@@ -73,11 +73,12 @@ pub async fn run(
     }
     let plugins = Arc::new(Plugins::new(chain));
 
-    let connection = Connection::open(&config, &counters)
+    let api = keptn_api(&config).await?;
+    let connection = Connection::open(&config, &api, &counters)
         .await
         .map_err(RunError::Connection)?;
 
-    let registration = registration(&config, &interest)?;
+    let registration = registration(&config, &api, &interest);
     let end_of_errors = CancellationToken::new();
     let error_log = registration.as_ref().map(|registration| {
         let error_log = Arc::new(ErrorLog::new(registration.id(), Arc::clone(&counters)));
@@ -115,7 +116,7 @@ pub async fn run(
         counters: Arc::clone(&counters),
     });
     let stop_serving = CancellationToken::new();
-    let proxy = Proxy::new(&config.server, &config.api, Access::new(&config.api)).map_err(RunError::Proxy)?;
+    let proxy = Proxy::new(&config.server, &config.api, api.access().clone()).map_err(RunError::Proxy)?;
     let routes = Arc::new(Routes::new(&config.server, ingress, proxy));
     let serving = tokio::spawn(server::serve(listeners.service, routes, stop_serving.clone()));
 
@@ -168,19 +169,27 @@ pub async fn run(
 /// Time that open requests of the service get after the last delivery.
 const SERVER_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// One for all who call the API, so that they share connections and tokens.
+async fn keptn_api(config: &Config) -> Result<KeptnApi, RunError> {
+    let api = KeptnApi::new(&config.api)
+        .map_err(|error| RunError::Connection(format!("cannot use the Keptn API: {error}")))?;
+    // As in the original: a mistake in what OAuth needs ends the start.
+    let discovered = api.access().discover().await;
+    discovered.map_err(|error| RunError::Connection(error.to_string()))?;
+    Ok(api)
+}
+
 /// None where no integration is to be registered.
-fn registration(config: &Config, interest: &watch::Sender<Arc<Interest>>) -> Result<Option<Registration>, RunError> {
+fn registration(config: &Config, api: &KeptnApi, interest: &watch::Sender<Arc<Interest>>) -> Option<Registration> {
     let Some(registration) = &config.registration else {
         tracing::info!(
             "no integration is registered: DISABLE_REGISTRATION is set, K8S_NAMESPACE or K8S_DEPLOYMENT_NAME is empty, \
              or the deployment is a service of Keptn itself; PUBSUB_TOPIC and the filters of the environment apply"
         );
-        return Ok(None);
+        return None;
     };
-    let api = KeptnApi::new(&config.api)
-        .map_err(|error| RunError::Connection(format!("cannot use the Keptn API: {error}")))?;
-    let registration = Registration::new(api, config, registration.clone(), interest.clone());
-    Ok(Some(registration))
+    let registration = Registration::new(api.clone(), config, registration.clone(), interest.clone());
+    Some(registration)
 }
 
 fn summarize(counters: &Counters, plugins: &Plugins, pending: usize, kept: usize) {

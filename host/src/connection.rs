@@ -44,11 +44,12 @@ impl Connection {
     ///
     /// # Errors
     /// When the configuration cannot be used.
-    pub async fn open(config: &Config, counters: &Arc<Counters>) -> Result<Self, String> {
+    pub async fn open(config: &Config, api: &KeptnApi, counters: &Arc<Counters>) -> Result<Self, String> {
         if let ApiEndpoint::Remote(endpoint) = &config.api.endpoint {
-            let api = KeptnApi::new(&config.api).map_err(|error| format!("cannot use the Keptn API: {error}"))?;
-            let endpoint = endpoint.clone();
-            return Ok(Self::Api { api, endpoint });
+            return Ok(Self::Api {
+                api: api.clone(),
+                endpoint: endpoint.clone(),
+            });
         }
         let nats = nats::connect(&config.nats, Arc::clone(counters)).await;
         let nats = nats.map_err(|error| format!("cannot use NATS: {error}"))?;

@@ -24,6 +24,7 @@ pub mod plugins;
 pub mod proxy;
 pub mod receipt;
 pub mod registration;
+pub mod secret;
 pub mod server;
 pub mod sink;
 pub mod source;

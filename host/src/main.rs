@@ -141,11 +141,12 @@ async fn watch_signals(shutdown: CancellationToken) {
 
 fn configured() -> Result<Config, ConfigErrors> {
     let config = config::from_env(&environment)?;
-    let unavailable = config.unavailable();
-    if unavailable.is_empty() {
+    let mut problems = config.unavailable();
+    problems.extend(config.unreadable_secrets());
+    if problems.is_empty() {
         Ok(config)
     } else {
-        Err(ConfigErrors(unavailable))
+        Err(ConfigErrors(problems))
     }
 }
 

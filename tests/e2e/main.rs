@@ -20,6 +20,7 @@
 
 mod harness;
 
+mod access;
 mod configuration;
 mod dead_letters;
 mod delivery;

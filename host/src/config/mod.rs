@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use async_nats::ServerAddr;
 use http::Uri;
-use secrecy::SecretString;
+use url::Url;
 
 pub use self::api::{ApiEndpoint, ApiService};
 use self::read::Reader;
 pub use self::read::{Lookup, byte_size};
 pub use self::retry_on::RetryOn;
 use self::variables as var;
+use crate::secret::{Secret, SecretError};
 use crate::subject::Subject;
 
 /// Everything that was configured, checked.
@@ -216,7 +217,7 @@ pub struct ApiConfig {
     /// In the cluster, or somewhere else.
     pub endpoint: ApiEndpoint,
     /// `x-token`.
-    pub token: Option<SecretString>,
+    pub token: Option<Secret>,
     /// Time for one call.
     pub timeout: Option<Duration>,
     /// Pause between polls.
@@ -233,7 +234,7 @@ pub struct OauthConfig {
     /// Client id.
     pub client_id: String,
     /// Client secret.
-    pub client_secret: SecretString,
+    pub client_secret: Secret,
     /// Where tokens come from.
     pub tokens: TokenSource,
     /// Scopes to ask for.
@@ -244,9 +245,9 @@ pub struct OauthConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenSource {
     /// This URL.
-    Url(String),
+    Url(Url),
     /// What this discovery document says.
-    Discovery(String),
+    Discovery(Url),
 }
 
 /// Where the distributor runs in Kubernetes, as far as it was told.
@@ -343,6 +344,17 @@ pub fn from_env(lookup: Lookup<'_>) -> Result<Config, ConfigErrors> {
 }
 
 impl Config {
+    /// Which files with secrets cannot be read. The one thing here that looks at files: at start such a mistake should
+    /// show, and later the last good value stays in use.
+    pub fn unreadable_secrets(&self) -> Vec<Problem> {
+        let oauth = self.api.oauth.as_ref().map(|oauth| &oauth.client_secret);
+        let secrets = self.api.token.iter().chain(oauth);
+        let problem = |SecretError { variable, problem }| Problem { variable, problem };
+        secrets
+            .filter_map(|secret| secret.current().err().map(problem))
+            .collect()
+    }
+
     /// What the configuration asks for and this version does not do yet. Nobody must believe that it does.
     pub fn unavailable(&self) -> Vec<Problem> {
         let mut unavailable = Vec::new();

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_nats::ServerAddr;
 use http::Uri;
-use secrecy::SecretString;
 use sha2::{Digest, Sha256};
+use url::Url;
 
 use super::read::Reader;
 use super::variables as var;
@@ -16,6 +16,7 @@ use super::{
     ApiConfig, ApiEndpoint, DeadLetterConfig, DeadLetterSink, DeliveryConfig, DeliveryMode, JetStreamConfig,
     NatsConfig, OauthConfig, OnTimeout, Ordering, RegistrationConfig, RetryOn, ServerConfig, TokenSource, Workload,
 };
+use crate::secret::Secret;
 use crate::subject::Subject;
 
 /// Services that ship with Keptn and never registered as integrations.
@@ -309,7 +310,7 @@ pub(super) fn api(reader: &mut Reader<'_>, endpoint: ApiEndpoint) -> ApiConfig {
     let polling_interval = u64::try_from(reader.seconds(&var::HTTP_POLLING_INTERVAL)).unwrap_or(0);
     ApiConfig {
         endpoint,
-        token: secret(reader, &var::KEPTN_API_TOKEN),
+        token: secret(reader, &var::KEPTN_API_TOKEN, &var::KEPTN_API_TOKEN_FILE),
         timeout: (timeout > 0).then(|| Duration::from_secs(timeout)),
         // The original polls in a busy loop when it is 0.
         polling_interval: Duration::from_secs(polling_interval.max(1)),
@@ -319,15 +320,15 @@ pub(super) fn api(reader: &mut Reader<'_>, endpoint: ApiEndpoint) -> ApiConfig {
 }
 
 /// As in the original, OAuth is on when everything it needs is there, and otherwise off.
-fn oauth(reader: &Reader<'_>) -> Option<OauthConfig> {
+fn oauth(reader: &mut Reader<'_>) -> Option<OauthConfig> {
     let client_id = reader.text(&var::OAUTH_CLIENT_ID);
     let scopes = reader.list(&var::OAUTH_SCOPES);
-    let tokens = match (reader.text(&var::OAUTH_TOKEN_URL), reader.text(&var::OAUTH_DISCOVERY)) {
-        (url, _) if !url.is_empty() => TokenSource::Url(url),
-        (_, url) if !url.is_empty() => TokenSource::Discovery(url),
-        _ => return None,
+    let client_secret = secret(reader, &var::OAUTH_CLIENT_SECRET, &var::OAUTH_CLIENT_SECRET_FILE);
+    let tokens = oauth_url(reader, &var::OAUTH_TOKEN_URL).map(TokenSource::Url);
+    let tokens = tokens.or_else(|| oauth_url(reader, &var::OAUTH_DISCOVERY).map(TokenSource::Discovery));
+    let (Some(client_secret), Some(tokens)) = (client_secret, tokens) else {
+        return None;
     };
-    let client_secret = secret(reader, &var::OAUTH_CLIENT_SECRET)?;
     (!client_id.is_empty() && !scopes.is_empty()).then_some(OauthConfig {
         client_id,
         client_secret,
@@ -343,6 +344,23 @@ pub(super) fn workload(reader: &Reader<'_>) -> Workload {
         pod: reader.text(&var::K8S_POD_NAME),
         node: reader.text(&var::K8S_NODE_NAME),
     }
+}
+
+fn oauth_url(reader: &mut Reader<'_>, variable: &var::Variable) -> Option<Url> {
+    let text = reader.text(variable);
+    if text.is_empty() {
+        return None;
+    }
+    let url = Url::parse(&text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"));
+    if url.is_none() {
+        reader.problem(
+            variable,
+            format!("{:?} is no http or https URL", super::report::without_password(&text)),
+        );
+    }
+    url
 }
 
 /// The integration to register; none when registration is off, for any of the reasons that the original has.
@@ -397,8 +415,19 @@ pub(super) fn log_level(reader: &mut Reader<'_>) -> String {
     text
 }
 
-fn secret(reader: &Reader<'_>, variable: &var::Variable) -> Option<SecretString> {
-    Some(reader.text(variable))
-        .filter(|text| !text.is_empty())
-        .map(SecretString::from)
+/// A secret as a value or in a file.
+fn secret(reader: &mut Reader<'_>, value: &var::Variable, file: &var::Variable) -> Option<Secret> {
+    let (text, path) = (reader.text(value), reader.text(file));
+    match (text.is_empty(), path.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some(Secret::in_file(file.name, path.into())),
+        (false, true) => Some(Secret::fixed(text)),
+        (false, false) => {
+            reader.problem(
+                file,
+                format!("{} is set as well; only one of them can count", value.name),
+            );
+            None
+        }
+    }
 }

@@ -216,8 +216,29 @@ fn oauth_is_on_when_everything_it_needs_is_there() {
     check(&[id, secret, scopes, discovery], true);
     check(&[id, secret, scopes, url], true);
     let both = config(&[id, secret, scopes, discovery, url]).api.oauth.unwrap();
-    assert_eq!(both.tokens, TokenSource::Url("http://idp/token".to_owned()));
-    assert_eq!(both.client_secret.expose_secret(), "secret");
+    assert_eq!(both.tokens, TokenSource::Url("http://idp/token".parse().unwrap()));
+    assert_eq!(both.client_secret.current().unwrap().value.expose_secret(), "secret");
+}
+
+#[test]
+fn a_secret_is_a_value_or_a_file_and_oauth_needs_urls() {
+    let file = ("KEPTN_API_TOKEN_FILE", "/secrets/token");
+    assert_eq!(
+        problems(&[file, ("KEPTN_API_TOKEN", "token")]),
+        ["KEPTN_API_TOKEN_FILE"]
+    );
+    let secret_file = ("OAUTH_CLIENT_SECRET_FILE", "/secrets/secret");
+    assert_eq!(
+        problems(&[secret_file, ("OAUTH_CLIENT_SECRET", "secret")]),
+        ["OAUTH_CLIENT_SECRET_FILE"]
+    );
+    assert_eq!(problems(&[("OAUTH_TOKEN_URL", "idp/token")]), ["OAUTH_TOKEN_URL"]);
+    assert_eq!(problems(&[("OAUTH_DISCOVERY", "file:///idp")]), ["OAUTH_DISCOVERY"]);
+
+    let unreadable = config(&[file]).unreadable_secrets();
+    assert_eq!(unreadable[0].variable, "KEPTN_API_TOKEN_FILE");
+    assert!(unreadable[0].problem.contains("/secrets/token"), "{unreadable:?}");
+    assert!(config(&[("KEPTN_API_TOKEN", "token")]).unreadable_secrets().is_empty());
 }
 
 #[test]

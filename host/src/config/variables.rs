@@ -114,10 +114,12 @@ variables! {
     "Keptn API": [
         KEPTN_API_ENDPOINT Text "" "URL of the Keptn API. Set: remote execution plane, events are polled over HTTP. Empty: in the cluster, events come over NATS."
         KEPTN_API_TOKEN Secret "" "Token of the Keptn API, sent as `x-token`."
+        KEPTN_API_TOKEN_FILE Text "" "File with the token, in place of the value; read again when it changes."
         HTTP_POLLING_INTERVAL Seconds "10" "Pause between two polls of the Keptn API, at least 1."
         HTTP_SSL_VERIFY Boolean "true" "Whether certificates are verified."
         OAUTH_CLIENT_ID Text "" "OAuth client id."
         OAUTH_CLIENT_SECRET Secret "" "OAuth client secret."
+        OAUTH_CLIENT_SECRET_FILE Text "" "File with the client secret, in place of the value; read again when it changes."
         OAUTH_DISCOVERY Text "" "URL of the discovery document of the identity provider."
         OAUTH_TOKEN_URL Text "" "URL that gives tokens; wins over discovery."
         OAUTH_SCOPES List "" "Scopes to ask for."

@@ -2,6 +2,7 @@
 //!
 //! Made by [`super`] and `oauth`. It follows no redirects: a token is for one host only.
 
+use std::error::Error;
 use std::net::IpAddr;
 
 use reqwest::{Client, redirect};
@@ -29,6 +30,19 @@ fn is_this_machine(url: &Url) -> bool {
         Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
         None => false,
     }
+}
+
+/// Why there was no answer. The innermost reason: the others only say that a request failed, and to which URL.
+pub(super) fn reason(error: reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let error = error.without_url();
+    let mut reason: &dyn Error = &error;
+    while let Some(source) = reason.source() {
+        reason = source;
+    }
+    reason.to_string()
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 
 mod access;
 mod client;
+mod oauth;
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
-pub use self::access::{Access, AccessError};
+pub use self::access::{Access, AccessError, Generation};
+pub use self::oauth::OauthError;
 use crate::config::{ApiConfig, ApiEndpoint, ApiService};
 use crate::tls::Trust;
 
@@ -152,7 +153,7 @@ impl KeptnApi {
         }
         Err(CallError::Status {
             status,
-            message: message(&body),
+            message: self.access.without_tokens(message(&body)),
             retry_after,
         })
     }
@@ -165,7 +166,8 @@ fn message(body: &[u8]) -> String {
         Err(_) if body.is_empty() => "(no reason given)".to_owned(),
         Err(_) => String::from_utf8_lossy(body).into_owned(),
     };
-    text.chars().take(MAX_MESSAGE_CHARS).collect()
+    let text = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    text.take(MAX_MESSAGE_CHARS).collect()
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
@@ -173,19 +175,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// The innermost reason: the others only say that a request failed.
 fn unreachable(error: reqwest::Error) -> CallError {
-    if error.is_timeout() {
-        return CallError::Unreachable("no answer in time".to_owned());
-    }
-    let error = error.without_url();
-    let mut reason: &dyn std::error::Error = &error;
-    while let Some(source) = reason.source() {
-        reason = source;
-    }
-    CallError::Unreachable(if error.source().is_some() {
-        reason.to_string()
-    } else {
-        error.to_string()
-    })
+    CallError::Unreachable(client::reason(error))
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use hyper::Request;
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -200,7 +201,12 @@ impl Handler for Shared {
             match reply {
                 Reply::Status(status, headers) => {
                     self.journal.send_modify(|journal| journal.answered(nth, status));
-                    return Outcome::Answer(response(status, &headers));
+                    return Outcome::Answer(response(status, &headers, Bytes::new()));
+                }
+                Reply::Body(status, content_type, body) => {
+                    self.journal.send_modify(|journal| journal.answered(nth, status));
+                    let headers = [("content-type".to_owned(), content_type)];
+                    return Outcome::Answer(response(status, &headers, body));
                 }
                 Reply::Delay(delay, then) => {
                     tokio::time::sleep(delay).await;

@@ -13,6 +13,8 @@ use hyper::Response;
 pub enum Reply {
     /// Answers with this status and these headers, and no body.
     Status(u16, Vec<(String, String)>),
+    /// Answers with this status, this content type and this body.
+    Body(u16, String, Bytes),
     /// Waits, then does the other.
     Delay(Duration, Box<Reply>),
     /// Never answers, and keeps the connection open.
@@ -28,6 +30,12 @@ impl Reply {
         Self::Status(status, Vec::new())
     }
 
+    /// A status with JSON.
+    #[must_use]
+    pub fn json(status: u16, body: &serde_json::Value) -> Self {
+        Self::Body(status, "application/json".to_owned(), body.to_string().into())
+    }
+
     /// This, a while later.
     #[must_use]
     pub fn after(self, delay: Duration) -> Self {
@@ -35,13 +43,13 @@ impl Reply {
     }
 }
 
-/// The answer of a [`Reply::Status`].
-pub(crate) fn response(status: u16, headers: &[(String, String)]) -> Response<Full<Bytes>> {
+/// The answer of a [`Reply::Status`] or a [`Reply::Body`].
+pub(crate) fn response(status: u16, headers: &[(String, String)], body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::builder().status(status);
     for (name, value) in headers {
         response = response.header(name, value);
     }
     response
-        .body(Full::default())
+        .body(Full::new(body))
         .expect("a script gives statuses and headers that HTTP has")
 }
