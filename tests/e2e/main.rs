@@ -22,6 +22,7 @@ mod harness;
 
 mod access;
 mod configuration;
+mod control_plane;
 mod dead_letters;
 mod delivery;
 mod filtering;

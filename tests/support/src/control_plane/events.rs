@@ -15,9 +15,8 @@ use super::validation::invalid;
 const PAGE_SIZE: i64 = 20;
 
 /// Attributes in the order of the API's form of an event; empty ones are left out, except the first.
-const API_FORM: [&str; 11] = [
+const API_FORM: [&str; 10] = [
     "data",
-    "contenttype",
     "id",
     "shkeptncontext",
     "shkeptnspecversion",
@@ -184,7 +183,6 @@ impl Events {
         if event["source"] == "" {
             event["source"] = "https://github.com/keptn/keptn/api".into();
         }
-        event["contenttype"] = "application/json".into();
         event["id"] = new_id().into();
         event["time"] = now().into();
         let event = api_form(&event);
