@@ -6,7 +6,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Figure {
     EventsPerSecond,
+    RequestsPerSecond,
     CpuSecondsPer100000,
+    CpuSecondsPer100000Requests,
     LatencyP50Microseconds,
     LatencyP99Microseconds,
     PeakMemoryMebibytes,
@@ -31,7 +33,9 @@ impl Figure {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::EventsPerSecond => "events/s",
+            Self::RequestsPerSecond => "requests/s",
             Self::CpuSecondsPer100000 => "CPU s per 100,000 events",
+            Self::CpuSecondsPer100000Requests => "CPU s per 100,000 requests",
             Self::LatencyP50Microseconds => "latency p50, µs",
             Self::LatencyP99Microseconds => "latency p99, µs",
             Self::PeakMemoryMebibytes => "peak memory (VmHWM), MiB",
@@ -52,7 +56,7 @@ impl Figure {
 
     pub(crate) fn decimals(self) -> usize {
         match self {
-            Self::CpuSecondsPer100000 => 2,
+            Self::CpuSecondsPer100000 | Self::CpuSecondsPer100000Requests => 2,
             Self::PeakMemoryMebibytes
             | Self::MemoryMebibytes
             | Self::AnonymousMemoryMebibytes

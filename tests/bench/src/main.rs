@@ -17,6 +17,7 @@ mod publisher;
 mod recipient;
 mod relay;
 mod report;
+mod requests;
 mod rounds;
 mod rows;
 mod stage;

@@ -25,6 +25,10 @@ enum Kind {
     Posts {
         n_connections: usize,
     },
+    /// Through the API proxy. What it is compared with has nothing between client and control plane.
+    Requests {
+        n_connections: usize,
+    },
     Idle,
     StartUp,
 }
@@ -73,6 +77,16 @@ const fn passing(percent: usize) -> Load {
     Load {
         passing_percent: percent,
         ..SMALL
+    }
+}
+
+/// Requests through the API proxy with answers of this size. In the place of the relay is a direct connection.
+const fn requests(size_bytes: usize, n_connections: usize) -> Row {
+    Row {
+        kind: Kind::Requests { n_connections },
+        load: Load { size_bytes, ..SMALL },
+        modes: &[Mode::Core],
+        ..PLAIN
     }
 }
 
@@ -164,6 +178,22 @@ const ROWS: &[Row] = &[
         ..PLAIN
     },
     Row {
+        name: "API proxy, 1 KB × 1",
+        ..requests(1024, 1)
+    },
+    Row {
+        name: "API proxy, 1 KB × 16",
+        ..requests(1024, 16)
+    },
+    Row {
+        name: "API proxy, 1 KB × 64",
+        ..requests(1024, 64)
+    },
+    Row {
+        name: "API proxy, 60 KB × 16",
+        ..requests(60 * 1024, 16)
+    },
+    Row {
         name: "idle",
         kind: Kind::Idle,
         relay_concurrency: None,
@@ -250,6 +280,7 @@ impl Row {
                     .await
             }
             Kind::Posts { n_connections } => bench.posts(program, load, n_connections, n_events).await,
+            Kind::Requests { n_connections } => bench.requests(program, load.size_bytes, n_connections, n_events).await,
             Kind::Idle => bench.idle(program, load, effort.observed).await,
             Kind::StartUp => bench.start_up(program, load, effort.starts).await,
         }

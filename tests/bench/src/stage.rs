@@ -3,6 +3,7 @@
 //! Called by the rounds. Each has a stage of its own, so that nothing of one round can be counted in the next. It must
 //! not know what is measured.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,16 @@ impl Bench {
         self.nats.stop().await
     }
 
+    /// The server without JetStream.
+    pub(crate) fn nats_url(&self) -> String {
+        self.nats.url()
+    }
+
+    /// Where what a program prints goes.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
     /// Starts the program, which receives the events of this load.
     pub(crate) async fn set_up(&self, program: Program<'_>, n_events: usize, events: &Events) -> anyhow::Result<Stage> {
         self.set_up_with_topic(program, TOPIC, n_events, events).await
@@ -109,7 +120,7 @@ impl Bench {
             nats_url: &server.url(),
             topic,
             recipient_port: recipient.port,
-            log: &self.folder.path().join("log"),
+            log: &self.log(),
         };
         Measured::start(program, surroundings)
     }
