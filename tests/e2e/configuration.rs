@@ -172,7 +172,7 @@ async fn the_banner_is_that_of_the_original() {
     );
     assert_eq!(
         (value("K8S pod name"), value("K8S node name")),
-        ("my-svc-0".into(), "keptn-node".into())
+        ("my-svc-0".into(), "unknown".into())
     );
 }
 

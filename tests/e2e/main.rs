@@ -36,6 +36,7 @@ mod plugins;
 mod proxy;
 mod quick_start;
 mod receiving;
+mod registration;
 mod shutdown;
 mod storing;
 mod stream_lookup;

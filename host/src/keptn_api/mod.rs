@@ -9,7 +9,7 @@ mod oauth;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use url::Url;
@@ -134,6 +134,10 @@ impl KeptnApi {
             .headers(headers)
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(body) = &call.body {
+            if body.is_empty() {
+                // The client says nothing about an empty body; gateways may ask for its length.
+                request = request.header(CONTENT_LENGTH, 0);
+            }
             request = request.body(body.clone());
         }
         if let Some(timeout) = self.timeout {
