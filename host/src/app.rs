@@ -82,7 +82,7 @@ pub async fn run(
     let end_of_errors = CancellationToken::new();
     let error_log = registration.as_ref().map(|registration| {
         let error_log = Arc::new(ErrorLog::new(registration.id(), Arc::clone(&counters)));
-        let sending = Sending::new(Arc::clone(&error_log), registration.api().clone(), config.api.timeout);
+        let sending = Sending::new(Arc::clone(&error_log), api.clone(), config.api.timeout);
         (error_log, tokio::spawn(sending.run(end_of_errors.clone())))
     });
     let (error_log, sending) = error_log.unzip();

@@ -62,10 +62,13 @@ impl ErrorLog {
         }
     }
 
-    /// Whether so many more entries fit, or else the log has not been taking any for a while.
-    pub fn has_room_for(&self, entries: usize) -> bool {
+    /// Whether these fit as well, or else the log has not been taking any for a while.
+    pub fn has_room_for(&self, entries: &[Entry]) -> bool {
         let queue = self.queue();
-        queue.entries.len() + entries <= MAX_ENTRIES && queue.bytes <= MAX_BYTES
+        let n_bytes: usize = entries.iter().map(Entry::size).sum();
+        let fits = queue.entries.len() + entries.len() <= MAX_ENTRIES && queue.bytes + n_bytes <= MAX_BYTES;
+        // What never fits is not to be tried again and again.
+        fits || queue.entries.is_empty()
     }
 
     /// Queues an entry. Where there is no room, the oldest ones are dropped.

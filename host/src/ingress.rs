@@ -100,8 +100,8 @@ impl Ingress {
         }
         // Of an event that is sent the copy may get lost; of one that is nothing but an error nothing would be left.
         if let Some(error_log) = &self.error_log
-            && !error_log.has_room_for(errors.len())
             && !errors.is_empty()
+            && !error_log.has_room_for(&errors)
         {
             return Err(IngressError::ErrorLogFull);
         }

@@ -147,10 +147,10 @@ fn an_event_that_is_given_up_is_reported_for_the_task_it_triggered() {
 fn the_oldest_entries_make_room_and_are_counted() {
     let log = error_log();
     for number in 0..MAX_ENTRIES {
-        assert!(log.has_room_for(1));
+        assert!(log.has_room_for(&[entry("")]));
         log.push(entry(&number.to_string()));
     }
-    assert!(!log.has_room_for(1));
+    assert!(!log.has_room_for(&[entry("")]));
     log.push(entry("last"));
     let queued = queued(&log);
     assert_eq!((queued.len(), queued[0].as_str()), (MAX_ENTRIES, "1"));
@@ -165,6 +165,8 @@ fn bytes_are_bounded_as_well_and_long_messages_are_cut() {
     for _ in 0..100 {
         log.push(entry.clone());
     }
+    let more = vec![entry; 100];
+    assert!(!log.has_room_for(&more[..1]) && error_log().has_room_for(&more));
     let bytes = log.queue().bytes;
     let n = log.n_queued();
     assert!(bytes <= MAX_BYTES && n > 10, "{n} entries of {bytes} bytes");

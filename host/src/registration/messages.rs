@@ -10,7 +10,7 @@ use crate::subject::{Subject, SubjectError};
 use crate::subscription::Subscription;
 
 /// The host name of an integration that does not know its node. The control plane takes none that is empty.
-const UNKNOWN_NODE: &str = "keptn-node";
+pub(super) const UNKNOWN_NODE: &str = "keptn-node";
 /// The zero time of Go: the control plane puts its own in its place.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 

@@ -101,11 +101,6 @@ impl Registration {
         }
     }
 
-    /// The API that it is registered at.
-    pub fn api(&self) -> &KeptnApi {
-        &self.api
-    }
-
     /// The id of the integration, as soon as it has one.
     pub fn id(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.id.subscribe()
@@ -128,7 +123,10 @@ impl Registration {
         let max = self.config.max_attempts;
         let mut attempt = 0;
         if self.workload.node.is_empty() {
-            tracing::warn!("K8S_NODE_NAME is empty: the integration is registered with another host name");
+            tracing::warn!(
+                hostname = messages::UNKNOWN_NODE,
+                "K8S_NODE_NAME is empty: this one is registered"
+            );
         }
         while max < 0 || attempt < max {
             attempt += 1;
@@ -136,7 +134,8 @@ impl Registration {
                 return Ok(());
             };
             let of = if max < 0 { "∞".to_owned() } else { max.to_string() };
-            tracing::warn!(%error, "the integration cannot be registered, attempt {attempt}/{of}");
+            let attempt_of = format!("{attempt}/{of}");
+            tracing::warn!(%error, attempt = attempt_of, "the integration cannot be registered");
             if attempt == max {
                 return Err(RegistrationError::Exhausted { attempts: max, error });
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
-use test_support::{Delivery, KeptnEvent, Reply, Verdict, eventually};
+use test_support::{Delivery, Fault, KeptnEvent, Reply, Route, Verdict, eventually};
 use tokio::time::Instant;
 
 use super::{IN_TIME, Rig, subscribed, subscribed_in};
@@ -243,4 +243,30 @@ async fn a_service_that_fails_is_tried_again_for_the_subscription_that_failed() 
     assert_eq!(subscriptions, ["id1", "id2", "id2"]);
     rig.settled().await;
     assert_eq!(rig.recipient.n_received(), 3);
+}
+
+#[tokio::test]
+async fn events_of_subscriptions_that_the_environment_does_not_name_wait_over_a_restart() {
+    let rig = Rig::start().await;
+    let (mut process, integration) = rig.registered(&[]).await;
+    let both = json!([subscribed("id1", TASK_TRIGGERED), subscribed("id2", OTHER)]);
+    rig.change(&integration, both).await;
+    let other = |id: &str| KeptnEvent {
+        id: id.to_owned(),
+        ..KeptnEvent::of_type(OTHER)
+    };
+    rig.publish(&other("before")).await;
+    rig.recipient.wait_for(1, IN_TIME).await.unwrap();
+    process.terminate().unwrap();
+    process.wait_exit(IN_TIME).await.unwrap();
+    rig.publish(&other("without")).await;
+    rig.control_plane.fail(Route::Register, Fault::Status(500));
+    let _process = rig.keeping(&[]).await;
+    rig.publish(&other("unregistered")).await;
+    rig.control_plane.heal(Route::Register);
+
+    let delivered = rig.recipient.wait_for(3, IN_TIME).await.unwrap();
+    let delivered: Vec<_> = ids_and_subscriptions(&delivered);
+    let expected = ["before", "without", "unregistered"].map(|id| (id.to_owned(), "id2".to_owned()));
+    assert_eq!(delivered, expected);
 }
