@@ -105,7 +105,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await;
     let service = listener
         .map_err(|error| anyhow::anyhow!("cannot listen on {address} (PROXY_BIND, API_PROXY_PORT): {error}"))?;
-    tracing::info!(address = %service.local_addr()?, recipient = %config.delivery.recipient, "listening");
+    tracing::info!(address = %service.local_addr()?, recipient = config::report::without_password(&config.delivery.recipient.to_string()), "listening");
     let shutdown = CancellationToken::new();
     tokio::spawn(watch_signals(shutdown.clone()));
     let topics = config.nats.topics.clone();

@@ -1,16 +1,18 @@
 //! The one NATS connection of the process: made once, kept for ever, whatever the servers do.
 
+mod credentials;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, Request, ServerAddr};
-use percent_encoding::percent_decode_str;
+use async_nats::{Client, Event, HeaderMap, Request, ServerAddr};
 use tokio::sync::watch;
 
 use crate::config::NatsConfig;
 use crate::telemetry::Counters;
+use crate::tls::{self, Trust};
 
 /// Pauses between attempts grow up to this, so that events flow again soon after NATS is back.
 const LONGEST_RECONNECT_PAUSE: Duration = Duration::from_millis(500);
@@ -50,7 +52,13 @@ pub async fn connect(config: &NatsConfig, counters: Arc<Counters>) -> Result<Con
         is_denied_streams: Arc::clone(&is_denied_streams),
         counters,
     });
-    let client = credentials(config)
+    // NATS carries the events themselves: its servers always have to prove who they are.
+    let tls = match &config.client_certificate {
+        Some(certificate) => tls::client_config_showing(certificate.clone(), Trust::System),
+        None => tls::client_config(Trust::System),
+    };
+    let client = credentials::options(config)
+        .tls_client_config(tls)
         .name("distributor")
         .retry_on_initial_connect()
         .max_reconnects(None)
@@ -62,7 +70,7 @@ pub async fn connect(config: &NatsConfig, counters: Arc<Counters>) -> Result<Con
             let log = Arc::clone(&log);
             async move { log.take(&event) }
         })
-        .connect(config.servers.clone())
+        .connect(config.servers.iter().map(without_credentials).collect::<Vec<_>>())
         .await?;
     Ok(Connection {
         client,
@@ -71,16 +79,12 @@ pub async fn connect(config: &NatsConfig, counters: Arc<Counters>) -> Result<Con
     })
 }
 
-/// The client leaves alone what stands before the `@` of a URL. As in the original a user with a password is one, and a
-/// user alone is a token; the first server that has any speaks for all.
-fn credentials(config: &NatsConfig) -> ConnectOptions {
-    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let first = config.servers.iter().find(|server| server.has_user_pass());
-    match first.map(|server| (server.username(), server.password())) {
-        Some((Some(user), Some(password))) => ConnectOptions::with_user_and_password(decoded(user), decoded(password)),
-        Some((Some(token), None)) => ConnectOptions::with_token(decoded(token)),
-        _ => ConnectOptions::new(),
-    }
+/// They are with the options; the client would write them into its own log.
+fn without_credentials(server: &ServerAddr) -> ServerAddr {
+    let mut url = server.clone().into_inner();
+    // Only a URL without a host could not be without them.
+    let _ = (url.set_username(""), url.set_password(None));
+    ServerAddr::from_url(url).unwrap_or_else(|_| server.clone())
 }
 
 /// Whether the connection stands at this moment.

@@ -5,15 +5,18 @@
 //! sidecars never make one and need not carry them in memory.
 
 use std::error::Error as StdError;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 use tokio::time::Instant;
 
@@ -34,11 +37,13 @@ pub enum Trust {
 #[derive(Debug, thiserror::Error)]
 enum Distrust {
     #[error(
-        "no root certificates were found to verify it with{0}; the image needs a CA bundle, or SSL_CERT_FILE the name of one"
+        "no root certificates were found to verify the server's with{0}; the image needs a CA bundle, or SSL_CERT_FILE \
+         the name of one"
     )]
     NoRoots(String),
     #[error(
-        "its issuer is unknown; SSL_CERT_FILE can name a file with the certificate of a private CA (UnknownIssuer)"
+        "the issuer of the server's certificate is unknown; SSL_CERT_FILE can name a file with the certificate of a \
+         private CA, and over HTTP HTTP_SSL_VERIFY=false trusts anybody"
     )]
     UnknownIssuer,
 }
@@ -60,6 +65,56 @@ impl Trust {
 /// Never: the provider has what the versions need.
 pub fn client_config(trust: Trust) -> ClientConfig {
     builder(trust).with_no_client_auth()
+}
+
+/// Settings of a client that shows a certificate of its own where it is asked for one.
+///
+/// # Panics
+/// Never: as [`client_config`].
+pub fn client_config_showing(certificate: ClientCertificate, trust: Trust) -> ClientConfig {
+    builder(trust).with_client_cert_resolver(Arc::new(certificate))
+}
+
+/// Files with the certificate of a client and its key. They are read for each handshake, so that they may be replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// A chain in PEM.
+    pub certificate: PathBuf,
+    /// A key in PEM.
+    pub key: PathBuf,
+}
+
+impl ClientCertificate {
+    /// Reads both.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn read(&self) -> Result<CertifiedKey, String> {
+        let (certificate, key) = (&self.certificate, &self.key);
+        let of_certificate = |error| format!("cannot read {}: {error}", certificate.display());
+        let chain = CertificateDer::pem_file_iter(certificate).map_err(of_certificate)?;
+        let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(of_certificate)?;
+        let private =
+            PrivateKeyDer::from_pem_file(key).map_err(|error| format!("cannot read {}: {error}", key.display()))?;
+        CertifiedKey::from_der(chain, private, &ring::default_provider())
+            .map_err(|error| format!("{} and {}: {error}", certificate.display(), key.display()))
+    }
+}
+
+impl ResolvesClientCert for ClientCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        match self.read() {
+            Ok(certified) => Some(Arc::new(certified)),
+            Err(error) => {
+                tracing::warn!(error, "there is no client certificate to show");
+                None
+            }
+        }
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 /// Makes connections for hyper: TLS to `https`, none to `http`.
@@ -145,20 +200,16 @@ impl ServerCertVerifier for SystemRoots {
             let roots = self.roots(max_age).map_err(refused)?;
             roots.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
         };
-        let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        let verified = verify(Duration::MAX);
-        let verified = if verified.as_ref().err() == Some(&unknown) {
-            verify(ROOTS_ARE_NEW_FOR)
-        } else {
-            verified
-        };
-        verified.map_err(|error| {
-            if error == unknown {
-                refused(Distrust::UnknownIssuer)
-            } else {
-                error
-            }
-        })
+        match verify(Duration::MAX) {
+            Err(error) if is_issuer_unknown(&error) => verify(ROOTS_ARE_NEW_FOR).map_err(|error| {
+                if is_issuer_unknown(&error) {
+                    refused(Distrust::UnknownIssuer)
+                } else {
+                    error
+                }
+            }),
+            verified => verified,
+        }
     }
 
     fn verify_tls12_signature(
@@ -188,7 +239,15 @@ impl ServerCertVerifier for SystemRoots {
 
 fn refused(why: Distrust) -> rustls::Error {
     let why: Arc<dyn StdError + Send + Sync> = Arc::new(why);
-    rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(why)))
+    rustls::Error::Other(OtherError(why))
+}
+
+/// Nobody known has signed it; or one who is known by another key.
+fn is_issuer_unknown(error: &rustls::Error) -> bool {
+    matches!(
+        error,
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)
+    )
 }
 
 /// Takes whatever a server shows: `HTTP_SSL_VERIFY=false`.

@@ -25,6 +25,7 @@ pub use self::retry_on::RetryOn;
 use self::variables as var;
 use crate::secret::{Secret, SecretError};
 use crate::subject::Subject;
+use crate::tls::ClientCertificate;
 
 /// Everything that was configured, checked.
 #[derive(Debug, Clone)]
@@ -66,6 +67,26 @@ pub struct NatsConfig {
     pub group: Option<String>,
     /// What to listen for without registration, each once.
     pub topics: Vec<Subject>,
+    /// Who we are, where no URL says it.
+    pub credentials: Option<NatsCredentials>,
+    /// Shown to servers that ask for one.
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+/// Who we are to NATS.
+#[derive(Debug, Clone)]
+pub enum NatsCredentials {
+    /// A user with a password.
+    User {
+        /// Its name.
+        name: String,
+        /// Its password.
+        password: Secret,
+    },
+    /// A token.
+    Token(Secret),
+    /// A credentials file: a JWT and the seed of a key.
+    File(Secret),
 }
 
 impl fmt::Debug for NatsConfig {
@@ -77,6 +98,8 @@ impl fmt::Debug for NatsConfig {
             .field("servers", &hosts)
             .field("group", &self.group)
             .field("topics", &self.topics)
+            .field("credentials", &self.credentials)
+            .field("client_certificate", &self.client_certificate)
             .finish()
     }
 }
@@ -117,6 +140,8 @@ pub struct JetStreamConfig {
 pub struct DeliveryConfig {
     /// Full URL.
     pub recipient: Uri,
+    /// Whether its certificate is verified, if it has one.
+    pub verify_certificates: bool,
     /// Deliveries at the same time.
     pub concurrency: usize,
     /// What keeps them in order.
@@ -313,7 +338,8 @@ pub fn from_env(lookup: Lookup<'_>) -> Result<Config, ConfigErrors> {
     let mut reader = Reader::new(lookup);
     let endpoint = sections::endpoint(&mut reader);
     let nats = sections::nats(&mut reader);
-    let delivery = sections::delivery(&mut reader);
+    let verify_certificates = reader.boolean(&var::HTTP_SSL_VERIFY);
+    let delivery = sections::delivery(&mut reader, verify_certificates);
     let workload = sections::workload(&reader);
     let config = Config {
         jetstream: sections::jetstream(&mut reader, nats.group.as_deref(), &delivery.recipient),
@@ -331,7 +357,7 @@ pub fn from_env(lookup: Lookup<'_>) -> Result<Config, ConfigErrors> {
         server: sections::server(&mut reader),
         registration: sections::registration(&mut reader, &endpoint, &workload),
         workload,
-        api: sections::api(&mut reader, endpoint),
+        api: sections::api(&mut reader, endpoint, verify_certificates),
         drain_timeout: reader.duration(&var::SHUTDOWN_DRAIN_TIMEOUT),
         log_level: sections::log_level(&mut reader),
         warnings: std::mem::take(&mut reader.warnings),
@@ -343,16 +369,30 @@ pub fn from_env(lookup: Lookup<'_>) -> Result<Config, ConfigErrors> {
     }
 }
 
+impl NatsCredentials {
+    fn secret(&self) -> &Secret {
+        match self {
+            Self::User { password: secret, .. } | Self::Token(secret) | Self::File(secret) => secret,
+        }
+    }
+}
+
 impl Config {
     /// Which files with secrets cannot be read. The one thing here that looks at files: at start such a mistake should
     /// show, and later the last good value stays in use.
     pub fn unreadable_secrets(&self) -> Vec<Problem> {
         let oauth = self.api.oauth.as_ref().map(|oauth| &oauth.client_secret);
-        let secrets = self.api.token.iter().chain(oauth);
+        let nats = self.nats.credentials.as_ref().map(NatsCredentials::secret);
+        let secrets = self.api.token.iter().chain(oauth).chain(nats);
         let problem = |SecretError { variable, problem }| Problem { variable, problem };
-        secrets
+        let mut problems: Vec<_> = secrets
             .filter_map(|secret| secret.current().err().map(problem))
-            .collect()
+            .collect();
+        if let Some(Err(problem)) = self.nats.client_certificate.as_ref().map(ClientCertificate::read) {
+            let variable = var::NATS_TLS_CERT_FILE.name;
+            problems.push(Problem { variable, problem });
+        }
+        problems
     }
 
     /// What the configuration asks for and this version does not do yet. Nobody must believe that it does.
@@ -362,12 +402,6 @@ impl Config {
             unavailable.push(Problem {
                 variable: var::KEPTN_API_ENDPOINT.name,
                 problem: "this version has no remote execution plane yet; leave it empty to use NATS".to_owned(),
-            });
-        }
-        if self.delivery.recipient.scheme_str() == Some("https") {
-            unavailable.push(Problem {
-                variable: var::PUBSUB_RECIPIENT.name,
-                problem: "this version does not deliver over https yet; use http".to_owned(),
             });
         }
         unavailable

@@ -25,7 +25,7 @@ pub fn effective(config: &Config, lookup: Lookup<'_>) -> String {
         let value = if value.is_empty() { "none" } else { value };
         writeln!(text, "  {name:<32}{value}").expect("writing to a String cannot fail");
     };
-    derived("recipient", &config.delivery.recipient.to_string());
+    derived("recipient", &without_password(&config.delivery.recipient.to_string()));
     derived("subjects received", &subjects.join(", "));
     derived("durable consumer", &config.jetstream.durable);
     derived("projects", &config.filter.projects.join(" | "));

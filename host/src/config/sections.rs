@@ -11,13 +11,16 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::read::Reader;
+use super::report::without_password;
 use super::variables as var;
 use super::{
     ApiConfig, ApiEndpoint, DeadLetterConfig, DeadLetterSink, DeliveryConfig, DeliveryMode, JetStreamConfig,
-    NatsConfig, OauthConfig, OnTimeout, Ordering, RegistrationConfig, RetryOn, ServerConfig, TokenSource, Workload,
+    NatsConfig, NatsCredentials, OauthConfig, OnTimeout, Ordering, RegistrationConfig, RetryOn, ServerConfig,
+    TokenSource, Workload,
 };
 use crate::secret::Secret;
 use crate::subject::Subject;
+use crate::tls::ClientCertificate;
 
 /// Services that ship with Keptn and never registered as integrations.
 pub(super) const CORE_SERVICES: [&str; 6] = [
@@ -61,10 +64,62 @@ pub(super) fn nats(reader: &mut Reader<'_>) -> NatsConfig {
         servers,
         group: Some(group).filter(|group| !group.is_empty()),
         topics,
+        credentials: nats_credentials(reader),
+        client_certificate: client_certificate(reader),
     }
 }
 
-pub(super) fn delivery(reader: &mut Reader<'_>) -> DeliveryConfig {
+fn nats_credentials(reader: &mut Reader<'_>) -> Option<NatsCredentials> {
+    let name = reader.text(&var::NATS_USER);
+    let password = secret(reader, &var::NATS_PASSWORD, &var::NATS_PASSWORD_FILE);
+    let token = secret(reader, &var::NATS_TOKEN, &var::NATS_TOKEN_FILE);
+    let file = Some(reader.text(&var::NATS_CREDS_FILE)).filter(|path| !path.is_empty());
+    let file = file.map(|path| Secret::in_file(var::NATS_CREDS_FILE.name, path.into()));
+    let user = match (name.is_empty(), password) {
+        (true, None) => None,
+        (false, Some(password)) => Some(NatsCredentials::User { name, password }),
+        (false, None) => {
+            reader.problem(&var::NATS_USER, "needs NATS_PASSWORD or NATS_PASSWORD_FILE");
+            None
+        }
+        (true, Some(_)) => {
+            reader.problem(&var::NATS_PASSWORD, "needs NATS_USER");
+            None
+        }
+    };
+    let mut given = [user, token.map(NatsCredentials::Token), file.map(NatsCredentials::File)]
+        .into_iter()
+        .flatten();
+    let first = given.next();
+    if given.next().is_some() {
+        reader.problem(
+            &var::NATS_USER,
+            "only one of a user, NATS_TOKEN and NATS_CREDS_FILE can count",
+        );
+    }
+    first
+}
+
+fn client_certificate(reader: &mut Reader<'_>) -> Option<ClientCertificate> {
+    let certificate = reader.text(&var::NATS_TLS_CERT_FILE);
+    let key = reader.text(&var::NATS_TLS_KEY_FILE);
+    match (certificate.is_empty(), key.is_empty()) {
+        (true, true) => None,
+        (false, false) => Some(ClientCertificate {
+            certificate: certificate.into(),
+            key: key.into(),
+        }),
+        _ => {
+            reader.problem(
+                &var::NATS_TLS_CERT_FILE,
+                "needs NATS_TLS_KEY_FILE, and that one needs this",
+            );
+            None
+        }
+    }
+}
+
+pub(super) fn delivery(reader: &mut Reader<'_>, verify_certificates: bool) -> DeliveryConfig {
     let recipient = recipient(reader).unwrap_or_else(|(variable, problem)| {
         reader.problem(variable, problem);
         Uri::default()
@@ -72,6 +127,7 @@ pub(super) fn delivery(reader: &mut Reader<'_>) -> DeliveryConfig {
     let timeout = reader.positive_duration(&var::DELIVERY_TIMEOUT, "gives the service no time at all");
     DeliveryConfig {
         recipient,
+        verify_certificates,
         concurrency: reader.count(&var::DELIVERY_CONCURRENCY, 1) as usize,
         ordering: reader.choice(
             &var::DELIVERY_ORDERING,
@@ -208,6 +264,7 @@ fn recipient(reader: &Reader<'_>) -> Result<Uri, (&'static var::Variable, String
             "is empty, but events need a recipient".to_owned(),
         ));
     }
+    let shown = without_password(host);
     let base = if host.starts_with("http://") || host.starts_with("https://") {
         host.to_owned()
     } else {
@@ -215,17 +272,17 @@ fn recipient(reader: &Reader<'_>) -> Result<Uri, (&'static var::Variable, String
     };
     let parsed: Uri = base
         .parse()
-        .map_err(|error| (&var::PUBSUB_RECIPIENT, format!("{host:?} is no host or URL: {error}")))?;
+        .map_err(|error| (&var::PUBSUB_RECIPIENT, format!("{shown:?} is no host or URL: {error}")))?;
     if parsed.port().is_some() {
         let problem = format!(
-            "{host:?} has a port already; it belongs into {}",
+            "{shown:?} has a port already; it belongs into {}",
             var::PUBSUB_RECIPIENT_PORT.name
         );
         return Err((&var::PUBSUB_RECIPIENT, problem));
     }
     if parsed.path() != "/" || parsed.query().is_some() {
         let problem = format!(
-            "{host:?} has a path; it belongs into {}",
+            "{shown:?} has a path; it belongs into {}",
             var::PUBSUB_RECIPIENT_PATH.name
         );
         return Err((&var::PUBSUB_RECIPIENT, problem));
@@ -288,7 +345,10 @@ pub(super) fn server(reader: &mut Reader<'_>) -> ServerConfig {
 pub(super) fn endpoint(reader: &mut Reader<'_>) -> ApiEndpoint {
     let text = reader.text(&var::KEPTN_API_ENDPOINT);
     ApiEndpoint::parse(&text).unwrap_or_else(|problem| {
-        reader.problem(&var::KEPTN_API_ENDPOINT, format!("{text:?} {problem}"));
+        reader.problem(
+            &var::KEPTN_API_ENDPOINT,
+            format!("{:?} {problem}", without_password(&text)),
+        );
         ApiEndpoint::InCluster
     })
 }
@@ -305,7 +365,7 @@ fn bind_address(reader: &mut Reader<'_>) -> IpAddr {
     })
 }
 
-pub(super) fn api(reader: &mut Reader<'_>, endpoint: ApiEndpoint) -> ApiConfig {
+pub(super) fn api(reader: &mut Reader<'_>, endpoint: ApiEndpoint, verify_certificates: bool) -> ApiConfig {
     let timeout = u64::try_from(reader.seconds(&var::API_PROXY_HTTP_TIMEOUT)).unwrap_or(0);
     let polling_interval = u64::try_from(reader.seconds(&var::HTTP_POLLING_INTERVAL)).unwrap_or(0);
     ApiConfig {
@@ -314,7 +374,7 @@ pub(super) fn api(reader: &mut Reader<'_>, endpoint: ApiEndpoint) -> ApiConfig {
         timeout: (timeout > 0).then(|| Duration::from_secs(timeout)),
         // The original polls in a busy loop when it is 0.
         polling_interval: Duration::from_secs(polling_interval.max(1)),
-        verify_certificates: reader.boolean(&var::HTTP_SSL_VERIFY),
+        verify_certificates,
         oauth: oauth(reader),
     }
 }
@@ -357,7 +417,7 @@ fn oauth_url(reader: &mut Reader<'_>, variable: &var::Variable) -> Option<Url> {
     if url.is_none() {
         reader.problem(
             variable,
-            format!("{:?} is no http or https URL", super::report::without_password(&text)),
+            format!("{:?} is no http or https URL", without_password(&text)),
         );
     }
     url

@@ -235,6 +235,19 @@ fn a_secret_is_a_value_or_a_file_and_oauth_needs_urls() {
     assert_eq!(problems(&[("OAUTH_TOKEN_URL", "idp/token")]), ["OAUTH_TOKEN_URL"]);
     assert_eq!(problems(&[("OAUTH_DISCOVERY", "file:///idp")]), ["OAUTH_DISCOVERY"]);
 
+    let user = ("NATS_USER", "user");
+    let password = ("NATS_PASSWORD", "password");
+    assert_eq!(problems(&[user]), ["NATS_USER"]);
+    assert_eq!(problems(&[password]), ["NATS_PASSWORD"]);
+    assert_eq!(problems(&[user, password, ("NATS_TOKEN", "token")]), ["NATS_USER"]);
+    assert_eq!(problems(&[("NATS_TLS_KEY_FILE", "/key")]), ["NATS_TLS_CERT_FILE"]);
+    assert!(config(&[user, password]).nats.credentials.is_some());
+    let certificate = [("NATS_TLS_CERT_FILE", "/cert"), ("NATS_TLS_KEY_FILE", "/key")];
+    assert_eq!(
+        config(&certificate).unreadable_secrets()[0].variable,
+        "NATS_TLS_CERT_FILE"
+    );
+
     let unreadable = config(&[file]).unreadable_secrets();
     assert_eq!(unreadable[0].variable, "KEPTN_API_TOKEN_FILE");
     assert!(unreadable[0].problem.contains("/secrets/token"), "{unreadable:?}");
@@ -306,7 +319,6 @@ fn what_is_not_available_yet_is_not_accepted_silently() {
     };
     check(&[], &[]);
     check(&[("KEPTN_API_ENDPOINT", "http://x/api")], &["KEPTN_API_ENDPOINT"]);
-    check(&[("PUBSUB_RECIPIENT", "https://svc")], &["PUBSUB_RECIPIENT"]);
 }
 
 #[test]

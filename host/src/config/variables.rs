@@ -68,6 +68,14 @@ macro_rules! variables {
 variables! {
     "Receiving events": [
         PUBSUB_URL Text "nats://keptn-nats" "NATS servers, separated by commas; `user:password@` may stand before a host, the port defaults to 4222."
+        NATS_USER Text "" "User on the NATS servers; wins over the URL."
+        NATS_PASSWORD Secret "" "Password of that user."
+        NATS_PASSWORD_FILE Text "" "File with the password, in place of the value; read again when it changes."
+        NATS_TOKEN Secret "" "Token for the NATS servers, in place of a user."
+        NATS_TOKEN_FILE Text "" "File with the token, in place of the value; read again when it changes."
+        NATS_CREDS_FILE Text "" "Credentials file of NATS (a JWT and a key), in place of a user; read again when it changes."
+        NATS_TLS_CERT_FILE Text "" "File with a client certificate (PEM) for NATS servers that ask for one; read at each connection. A private CA goes into `SSL_CERT_FILE`."
+        NATS_TLS_KEY_FILE Text "" "File with the key of that certificate (PEM)."
         PUBSUB_TOPIC List "" "Subjects (event types) to receive; the wildcards `*` and `>` are allowed."
         PUBSUB_GROUP Text "" "Queue group: of all instances with the same group one gets each event. Empty: every instance gets every event."
         DELIVERY_MODE Text "auto" "`auto`: JetStream for every topic that a stream stores, core NATS for the others. `jetstream`: wait until a stream stores them. `core`: core NATS only, which keeps no copy of an event."
@@ -76,7 +84,7 @@ variables! {
         JETSTREAM_ACK_WAIT Duration "30s" "Time after which the server gives an event to another replica when this one has fallen silent."
     ]
     "Delivering to the service": [
-        PUBSUB_RECIPIENT Text "http://127.0.0.1" "Host of the service, with or without `http://`."
+        PUBSUB_RECIPIENT Text "http://127.0.0.1" "Host of the service, with or without `http://` or `https://`."
         PUBSUB_RECIPIENT_PORT Text "8080" "Port of the service."
         PUBSUB_RECIPIENT_PATH Text "" "Path of the service."
         DELIVERY_CONCURRENCY Integer "16" "Deliveries at the same time."
@@ -116,7 +124,7 @@ variables! {
         KEPTN_API_TOKEN Secret "" "Token of the Keptn API, sent as `x-token`."
         KEPTN_API_TOKEN_FILE Text "" "File with the token, in place of the value; read again when it changes."
         HTTP_POLLING_INTERVAL Seconds "10" "Pause between two polls of the Keptn API, at least 1."
-        HTTP_SSL_VERIFY Boolean "true" "Whether certificates are verified."
+        HTTP_SSL_VERIFY Boolean "true" "Whether certificates are verified: of the Keptn API, of the identity provider, and of the service. `SSL_CERT_FILE` and `SSL_CERT_DIR` name authorities in place of the system's."
         OAUTH_CLIENT_ID Text "" "OAuth client id."
         OAUTH_CLIENT_SECRET Secret "" "OAuth client secret."
         OAUTH_CLIENT_SECRET_FILE Text "" "File with the client secret, in place of the value; read again when it changes."

@@ -9,12 +9,14 @@ use http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::body::{Body, Outgoing};
 use crate::config::{DeliveryConfig, OnTimeout};
+use crate::tls::{self, Trust};
 
 const CONTENT_TYPE_STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json");
 const OUR_NAME: HeaderValue = HeaderValue::from_static(concat!("distributor/", env!("CARGO_PKG_VERSION")));
@@ -33,10 +35,26 @@ const MAX_EXCERPT_BYTES: usize = 256;
 /// The service that events are delivered to.
 #[derive(Debug)]
 pub(crate) struct Recipient {
-    client: Client<HttpConnector, Body>,
+    client: Connections,
     uri: Uri,
     timeout: Duration,
     needs_to_know_what_was_sent: bool,
+}
+
+/// TLS costs memory, and a service next to the distributor hardly ever has it.
+#[derive(Debug)]
+enum Connections {
+    Plain(Client<HttpConnector, Body>),
+    Tls(Client<HttpsConnector<HttpConnector>, Body>),
+}
+
+impl Connections {
+    fn request(&self, request: Request<Body>) -> ResponseFuture {
+        match self {
+            Self::Plain(client) => client.request(request),
+            Self::Tls(client) => client.request(request),
+        }
+    }
 }
 
 /// Why an attempt failed.
@@ -93,11 +111,17 @@ impl Recipient {
         // Requests are written whole, so that there is nothing to wait for.
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let client = Client::builder(TokioExecutor::new())
+        let mut client = Client::builder(TokioExecutor::new());
+        client
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(config.concurrency)
-            .build(connector);
+            .pool_max_idle_per_host(config.concurrency);
+        let client = if config.recipient.scheme_str() == Some("https") {
+            let trust = Trust::verifying(config.verify_certificates);
+            Connections::Tls(client.build(tls::connector(connector, trust)))
+        } else {
+            Connections::Plain(client.build(connector))
+        };
         Self {
             client,
             uri: config.recipient.clone(),

@@ -1,5 +1,8 @@
 //! How the distributor gets in: tokens, OAuth, certificates, secrets in files.
 
+mod certificates;
+mod nats;
 mod oauth;
 mod oauth_faults;
 mod rig;
+mod secrets;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use distributor::config::{self, ApiService, Config};
+use distributor::config::{self, ApiService};
 use distributor::keptn_api::{Call, CallError, KeptnApi};
 use http::Method;
 use serde_json::json;
@@ -51,12 +51,8 @@ impl Rig {
         });
     }
 
-    pub(crate) fn client(&self, variables: &[(&str, &str)]) -> KeptnApi {
-        KeptnApi::new(&self.config(variables).api).unwrap()
-    }
-
     /// With everything that OAuth needs; later variables win.
-    pub(crate) fn config(&self, variables: &[(&str, &str)]) -> Config {
+    pub(crate) fn client(&self, variables: &[(&str, &str)]) -> KeptnApi {
         let endpoint = format!("http://{}/api", self.api.address());
         let token_url = format!("http://{}/token", self.provider.address());
         let own = [
@@ -66,8 +62,8 @@ impl Rig {
             ("OAUTH_SCOPES", "a, b"),
             ("OAUTH_TOKEN_URL", &token_url),
         ];
-        let environment: HashMap<_, _> = own.into_iter().chain(variables.iter().copied()).collect();
-        config::from_env(&|name| environment.get(name).map(|value| (*value).to_owned())).unwrap()
+        let all: Vec<_> = own.into_iter().chain(variables.iter().copied()).collect();
+        client_with(&all)
     }
 
     pub(crate) fn discovery_url(&self) -> String {
@@ -87,6 +83,13 @@ pub(crate) fn token(number: usize, fields: &serde_json::Value) -> serde_json::Va
         answer[name] = value.clone();
     }
     answer
+}
+
+/// A client of nothing but these variables.
+pub(crate) fn client_with(variables: &[(&str, &str)]) -> KeptnApi {
+    let environment: HashMap<_, _> = variables.iter().copied().collect();
+    let config = config::from_env(&|name| environment.get(name).map(|value| (*value).to_owned()));
+    KeptnApi::new(&config.unwrap().api).unwrap()
 }
 
 /// Any call.

@@ -7,6 +7,7 @@
 //! - [`NatsServer`]: a `nats-server` child process that can be stopped and started again on its port, of the newest or
 //!   the oldest version; [`NatsCluster`]: three of them with replicated streams.
 //! - [`TcpProxy`]: a network between two programs that can fail.
+//! - [`TlsFront`], [`Authority`]: TLS before a server that has none, with the certificates of a private CA.
 //! - [`Recipient`]: the HTTP service next to the distributor; it keeps a journal and answers as scripted.
 //! - [`ControlPlane`]: a Keptn control plane, with its registrations, open events, sequences, and failures as scripted.
 //! - [`DistributorProcess`], [`ChildProcess`]: a program under test, what it prints, the memory and CPU it uses.
@@ -34,6 +35,7 @@ mod publisher;
 mod recipient;
 mod reply;
 mod tcp_proxy;
+mod tls_front;
 mod verdict;
 
 pub use child_process::{ChildProcess, OutputTo, ResidentMemory};
@@ -57,6 +59,7 @@ pub use reply::Reply;
 
 pub use rustix::process::Signal;
 pub use tcp_proxy::{ProxyMode, TcpProxy};
+pub use tls_front::{Authority, Certificate, TlsFront};
 pub use verdict::{Verdict, recovery_time};
 
 use std::net::TcpListener;
