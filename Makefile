@@ -17,10 +17,11 @@ help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: servers ## Check the toolchain, add the WebAssembly target, get two versions of nats-server and a client
+setup: servers ## Check the toolchain, add the WebAssembly target, get what the tests talk to: NATS servers, an OpenID provider
 	@tests/support/install-nats-client.sh
+	@tests/support/install-identity-provider.sh
 
-# Without the client, which only the quick start of the README needs.
+# Without what only tests need.
 .PHONY: servers
 servers:
 	@tests/support/prepare-toolchain.sh

@@ -4,5 +4,6 @@ mod certificates;
 mod nats;
 mod oauth;
 mod oauth_faults;
+mod provider;
 mod rig;
 mod secrets;
