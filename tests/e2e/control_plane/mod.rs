@@ -2,4 +2,5 @@
 //! tests held against a real one.
 
 mod captures;
+mod sequence;
 mod shape;

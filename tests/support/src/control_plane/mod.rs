@@ -7,13 +7,14 @@
 //! and those that services in the cluster make by name (`http://shipyard-controller:8080/v1/…`), for which a client is
 //! given it as `HTTP_PROXY`. Only the gateway asks for credentials.
 //!
-//! - `target`: where a request goes. `journal`: what was asked. `faults`: what goes wrong.
+//! - `gateway`: takes requests. `target`: where one goes. `journal`: what was asked. `faults`: what goes wrong.
 //! - `store`: what is known, in `uniform` (who has registered), `events` (open and past ones), `sequence` (runs), `resources`.
 //! - `answer`: the forms of answers. `ids`: ids and times.
 
 mod answer;
 mod events;
 mod faults;
+mod gateway;
 mod ids;
 mod journal;
 mod resources;
@@ -23,32 +24,23 @@ mod target;
 mod uniform;
 mod validation;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::StreamExt;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::header::AUTHORIZATION;
 use serde_json::Value;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use self::answer::Answer;
-use self::faults::{Effect, Faults};
+use self::gateway::Shared;
 use self::ids::now;
-use self::journal::Journal;
 use self::sequence::Sequence;
-use self::store::{Effects, Store};
-use self::target::Target;
+use self::store::Store;
 use crate::KeptnEvent;
-use crate::http_server::{Handler, HttpServer, Outcome, never};
-use crate::journal::ReceivedRequest;
+use crate::http_server::HttpServer;
 
 pub use self::faults::Fault;
 pub use self::journal::ApiRequest;
@@ -60,24 +52,6 @@ pub struct ControlPlane {
     server: HttpServer<Shared>,
     /// The task that follows events on NATS.
     following: JoinSet<()>,
-}
-
-#[derive(Default)]
-struct Shared {
-    store: Mutex<Store>,
-    journal: Journal,
-    faults: Faults,
-    access: Mutex<Access>,
-    nats: OnceLock<async_nats::Client>,
-    /// Goes up with everything that may have changed what is known.
-    changes: watch::Sender<u64>,
-}
-
-/// What the gateway asks for.
-#[derive(Default)]
-struct Access {
-    token: Option<String>,
-    bearer_tokens: Option<HashSet<String>>,
 }
 
 impl ControlPlane {
@@ -432,75 +406,6 @@ impl fmt::Debug for ControlPlane {
 fn state(store: &Store, context: &str) -> Option<Value> {
     let sequence = store.sequences.iter().find(|sequence| sequence.context() == context);
     sequence.map(Sequence::state)
-}
-
-impl Shared {
-    fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn access(&self) -> MutexGuard<'_, Access> {
-        self.access.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lets_in(&self, request: &ReceivedRequest) -> bool {
-        let access = self.access();
-        let bearer = request.header(AUTHORIZATION.as_str()).unwrap_or_default();
-        let bearer = bearer.strip_prefix("Bearer ").unwrap_or_default();
-        let has_token = |token: &String| request.header("x-token") == Some(token);
-        access.token.as_ref().is_none_or(has_token)
-            && access
-                .bearer_tokens
-                .as_ref()
-                .is_none_or(|tokens| tokens.contains(bearer))
-    }
-
-    /// Does and answers what is asked for.
-    async fn answer(&self, target: &Target, request: &ReceivedRequest) -> Answer {
-        if target.is_remote && !self.lets_in(request) {
-            return Answer::unauthenticated();
-        }
-        let nats = self.nats.get().is_some();
-        let (answer, effects) = self.store().handle(&request.method, target, &request.body, nats);
-        self.publish(effects).await;
-        answer
-    }
-
-    async fn publish(&self, effects: Effects) {
-        self.changes.send_modify(|n_changes| *n_changes += 1);
-        let Some(nats) = self.nats.get() else { return };
-        for event in effects.events {
-            let subject = event["type"].as_str().unwrap_or_default().to_owned();
-            // Core NATS promises nothing, and neither does the server.
-            let _ = nats.publish(subject, event.to_string().into()).await;
-        }
-    }
-}
-
-impl Handler for Shared {
-    async fn handle(&self, request: Request<Incoming>, connection: usize) -> Outcome {
-        let target = Target::of(request.method().as_str(), request.uri(), request.headers());
-        let Ok(received) = ReceivedRequest::read(request, connection).await else {
-            return Outcome::Close;
-        };
-        let (nth, number) = self.journal.push(&target, &received);
-        let answer = match self.faults.of(target.route, nth).map(Fault::effect) {
-            None => self.answer(&target, &received).await,
-            Some(Effect::Answer(answer)) => answer,
-            Some(Effect::Delay(delay)) => {
-                tokio::time::sleep(delay).await;
-                self.answer(&target, &received).await
-            }
-            Some(Effect::Hang) => never().await,
-            Some(Effect::Close) => return Outcome::Close,
-            Some(Effect::LoseAnswer) => {
-                self.answer(&target, &received).await;
-                return Outcome::Close;
-            }
-        };
-        self.journal.answered(number, answer.status);
-        Outcome::Answer(answer.into_response(target.is_remote))
-    }
 }
 
 #[cfg(test)]
