@@ -170,6 +170,8 @@ fn environment(nats_url: String, service_port: u16) -> Vec<(&'static str, String
         ("PROJECT_FILTER", PROJECT.to_owned()),
         ("K8S_NAMESPACE", "keptn".to_owned()),
         ("K8S_DEPLOYMENT_NAME", "demo-service".to_owned()),
+        // There is no control plane here.
+        ("DISABLE_REGISTRATION", "true".to_owned()),
         // By default it tries for much longer than anybody wants to watch.
         ("DELIVERY_RETRY", (N_ATTEMPTS - 1).to_string()),
         ("DELIVERY_BACKOFF_DELAY", "200ms".to_owned()),
