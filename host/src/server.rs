@@ -16,7 +16,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -48,10 +48,8 @@ type AnswerBody = Either<Full<Bytes>, Streamed>;
 /// What is behind the listener.
 #[derive(Debug)]
 pub struct Routes {
-    /// Takes events of the service.
-    pub ingress: Arc<Ingress>,
-    /// Takes everything else.
-    pub proxy: Proxy,
+    ingress: Arc<Ingress>,
+    proxy: Proxy,
     event_path: String,
     max_body_bytes: Option<usize>,
 }
@@ -141,9 +139,10 @@ pub async fn serve(listener: TcpListener, routes: Arc<Routes>, stop: Cancellatio
             Ok((stream, _)) => {
                 // Answers are written whole. A socket that cannot be set up fails at the first read, too.
                 let _ = stream.set_nodelay(true);
-                let connection = serve_connection(TokioIo::new(stream), Arc::clone(&routes), stop.clone());
+                let (routes, stop) = (Arc::clone(&routes), stop.clone());
                 connections.spawn(async move {
-                    connection.await;
+                    let service = service_fn(async |request| Ok(routes.answer(request).await));
+                    serve_connection(TokioIo::new(stream), service, stop).await;
                     drop(permit);
                 });
             }
@@ -165,11 +164,11 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn serve_connection<T>(stream: T, routes: Arc<Routes>, stop: CancellationToken)
+async fn serve_connection<T, S>(stream: T, service: S, stop: CancellationToken)
 where
     T: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: Service<Request<Incoming>, Response = Response<AnswerBody>, Error = Infallible>,
 {
-    let service = service_fn(async |request| Ok::<_, Infallible>(routes.answer(request).await));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -206,4 +205,57 @@ fn problem(status: StatusCode, detail: &str) -> Response<AnswerBody> {
     let content_type = HeaderValue::from_static("application/problem+json");
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::task::JoinHandle;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+
+    /// A connection whose answers have so many bytes.
+    fn connection(n_bytes: usize) -> (DuplexStream, JoinHandle<()>) {
+        let (near, far) = tokio::io::duplex(1024);
+        let answer = move |_| {
+            let body = Full::from(vec![b'x'; n_bytes]);
+            std::future::ready(Ok(Response::new(Either::Left(body))))
+        };
+        let serving = serve_connection(TokioIo::new(near), service_fn(answer), CancellationToken::new());
+        (far, tokio::spawn(serving))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_end_its_head_is_given_up() {
+        let (mut client, serving) = connection(0);
+        let begun = Instant::now();
+        for line in ["GET / HTTP/1.1\r\n", "Host: h\r\n", "X-Slow: 1\r\n"] {
+            client.write_all(line.as_bytes()).await.unwrap();
+            tokio::time::sleep(HEAD_TIMEOUT / 4).await;
+        }
+        serving.await.unwrap();
+        assert!(begun.elapsed() <= HEAD_TIMEOUT + Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_asks_for_nothing_more_is_given_up() {
+        let (mut client, serving) = connection(0);
+        client.write_all(GET).await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        serving.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_no_answer_is_given_up() {
+        let (mut client, serving) = connection(1 << 20);
+        let begun = Instant::now();
+        client.write_all(GET).await.unwrap();
+        serving.await.unwrap();
+        assert!(begun.elapsed() >= WRITE_TIMEOUT && begun.elapsed() < HEAD_TIMEOUT);
+    }
 }

@@ -167,6 +167,22 @@ fn paths_must_not_collide() {
 }
 
 #[test]
+fn the_listener_is_on_this_machine_unless_an_address_says_otherwise() {
+    let check = |text: &str, expected: &str| {
+        let address = config(&[("PROXY_BIND", text)]).server.address;
+        assert_eq!(address.to_string(), expected, "{text:?}");
+    };
+    assert_eq!(config(&[]).server.address.to_string(), "127.0.0.1");
+    check("", "127.0.0.1");
+    check("localhost", "127.0.0.1");
+    check("0.0.0.0", "0.0.0.0");
+    check("::1", "::1");
+    for wrong in ["0.0.0.0:80", "my-pod", "*"] {
+        assert_eq!(problems(&[("PROXY_BIND", wrong)]), ["PROXY_BIND"], "{wrong}");
+    }
+}
+
+#[test]
 fn seconds_fall_back_to_the_default_with_a_warning() {
     let check = |text: &str, expected: Option<u64>, warned: bool| {
         let config = config(&[("API_PROXY_HTTP_TIMEOUT", text)]);

@@ -6,5 +6,7 @@ mod headers;
 mod limits;
 mod message;
 mod paths;
+mod remote;
 mod rig;
+mod tokens;
 mod traffic;

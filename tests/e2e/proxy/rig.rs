@@ -232,7 +232,11 @@ pub(super) struct Client(BufReader<TcpStream>);
 
 impl Client {
     pub(super) async fn connect(distributor: &DistributorProcess) -> Self {
-        let stream = TcpStream::connect(distributor.proxy_address()).await;
+        Self::connect_to(distributor.proxy_address()).await
+    }
+
+    pub(super) async fn connect_to(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await;
         let stream = stream.expect("the distributor listens");
         stream.set_nodelay(true).expect("the socket is fine");
         Self(BufReader::new(stream))

@@ -106,11 +106,9 @@ async fn many_clients_get_their_own_answers_over_connections_that_stay() {
         let (nth, client) = (segments.next().unwrap(), segments.next().unwrap());
         assert_eq!(request.body, format!("body {client} {nth}").as_bytes());
     }
-    assert!(
-        journal.n_connections <= N_CLIENTS,
-        "{} connections",
-        journal.n_connections
-    );
+    // A request that finds none idle opens one, and takes whichever is free first.
+    let most = 2 * N_CLIENTS;
+    assert!(journal.n_connections <= most, "{} connections", journal.n_connections);
 }
 
 #[tokio::test]
