@@ -1,5 +1,6 @@
 //! How the distributor gets in: tokens, OAuth, certificates, secrets in files.
 
+mod api_token;
 mod certificates;
 mod nats;
 mod oauth;
