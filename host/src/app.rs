@@ -134,19 +134,24 @@ pub async fn run(
         "shutting down: ending what is under way"
     );
     deliveries.end();
-    let mut settling = Vec::new();
+    let mut received = None;
     let drained = tokio::time::timeout_at(drain_ends, async {
-        let received = receiving.await.unwrap_or_else(|_| Ok(Vec::new()));
-        let ended = received.map(|received| settling = received);
+        let ended = match receiving.await {
+            Ok(Err(error)) => Err(error),
+            ended => {
+                received = ended.ok().and_then(Result::ok);
+                Ok(())
+            }
+        };
         deliveries.drained().await;
         ended
     });
     let drained = drained.await;
     deliveries.close();
-    let mut unfinished = 0;
-    for settling in settling {
-        unfinished += settling.finish().await;
-    }
+    let unfinished = match received {
+        Some(received) => received.finish().await,
+        None => 0,
+    };
     stop_serving.cancel();
     let grace_ends = Instant::now() + SERVER_GRACE;
     let _ = tokio::time::timeout_at(grace_ends, serving).await;
@@ -203,7 +208,7 @@ fn summarize(counters: &Counters, plugins: &Plugins, pending: usize, kept: usize
     if kept > 0 {
         tracing::warn!(
             kept,
-            "the drain time-out is over: the stream gives these events to another replica, or to this one when it is back"
+            "the drain time-out is over: stream or control plane keep these events for another replica, or for this one when it is back"
         );
     }
     let counted: Vec<_> = counters

@@ -15,6 +15,7 @@ use crate::dispatch::Dispatcher;
 use crate::keptn_api::KeptnApi;
 use crate::nats;
 use crate::sink::{ApiSink, NatsSink, Sink};
+use crate::source::remote::{self, RemoteSource};
 use crate::source::{Settling, Sources};
 use crate::streams::Streams;
 use crate::subscription::Interest;
@@ -37,6 +38,31 @@ pub enum Connection {
         /// Where it is.
         endpoint: Url,
     },
+}
+
+/// What was received, as long as it is not settled.
+#[derive(Debug)]
+pub enum Received {
+    /// From these streams; core NATS keeps nothing.
+    Streams(Vec<Settling>),
+    /// From the control plane's list of open events.
+    Polled(remote::Settling),
+}
+
+impl Received {
+    /// Says what became of everything. Returns the number of events that are not settled, and that come again.
+    pub async fn finish(self) -> usize {
+        match self {
+            Self::Streams(streams) => {
+                let mut unfinished = 0;
+                for settling in streams {
+                    unfinished += settling.finish().await;
+                }
+                unfinished
+            }
+            Self::Polled(settling) => settling.finish().await,
+        }
+    }
 }
 
 impl Connection {
@@ -81,7 +107,7 @@ impl Connection {
         interest: watch::Receiver<Arc<Interest>>,
         dispatcher: Arc<Dispatcher>,
         shutdown: CancellationToken,
-    ) -> JoinHandle<Result<Vec<Settling>, async_nats::SubscribeError>> {
+    ) -> JoinHandle<Result<Received, async_nats::SubscribeError>> {
         match self {
             Self::Nats { nats, streams } => {
                 let sources = Sources {
@@ -95,12 +121,22 @@ impl Connection {
                     dispatcher,
                     shutdown,
                 };
-                tokio::spawn(sources.run())
+                tokio::spawn(async move { sources.run().await.map(Received::Streams) })
             }
-            Self::Api { .. } => tokio::spawn(async move {
-                shutdown.cancelled().await;
-                Ok(Vec::new())
-            }),
+            Self::Api { api, .. } => {
+                let source = RemoteSource {
+                    api: api.clone(),
+                    interval: config.api.polling_interval,
+                    filter: config.filter.clone(),
+                    state_file: config.api.state_file.clone(),
+                    max_events: config.jetstream.max_events,
+                    max_bytes: config.jetstream.max_bytes,
+                    interest,
+                    dispatcher,
+                    shutdown,
+                };
+                tokio::spawn(async move { Ok(Received::Polled(source.run().await)) })
+            }
         }
     }
 }

@@ -73,6 +73,7 @@ impl Dispatcher {
             }
         };
         self.interest.borrow().matches(&subject, matches);
+        receipt.claim(matches);
         if matches.is_empty() {
             self.counters.unmatched.increment();
             tracing::debug!(
@@ -80,7 +81,7 @@ impl Dispatcher {
                 subject = subject.as_str(),
                 "nobody wants this event; dropped"
             );
-            receipt.settle();
+            receipt.unwanted();
             return;
         }
         let key = self.deliveries.key(&event);

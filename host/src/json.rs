@@ -162,6 +162,12 @@ impl<'a> Scanner<'a> {
         self.peek() == Some(b'{')
     }
 
+    /// The same for an array.
+    pub fn peek_is_array(&mut self) -> bool {
+        self.skip_space();
+        self.peek() == Some(b'[')
+    }
+
     /// Scans one value of any kind and checks all of it.
     ///
     /// # Errors

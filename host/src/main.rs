@@ -141,8 +141,7 @@ async fn watch_signals(shutdown: CancellationToken) {
 
 fn configured() -> Result<Config, ConfigErrors> {
     let config = config::from_env(&environment)?;
-    let mut problems = config.unavailable();
-    problems.extend(config.unreadable_secrets());
+    let problems = config.unreadable_secrets();
     if problems.is_empty() {
         Ok(config)
     } else {

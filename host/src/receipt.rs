@@ -1,7 +1,8 @@
 //! The receipt of one event: who holds it owes the source to settle the event or to give it back.
 //!
 //! Made by a source, carried through [`crate::dispatch`] and [`crate::delivery`]. For core NATS it is a place in memory
-//! and no more; for a stream it is an entry of the [`Ledger`].
+//! and no more; for a stream it is an entry of the [`Ledger`], and for the control plane's list of open events a mark in
+//! [`OpenEvents`].
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,6 +12,8 @@ use tokio::time::Instant;
 use crate::budget::Held;
 use crate::delivery::{GivenUp, Key};
 use crate::source::jetstream::Ledger;
+use crate::source::remote::{EventKey, OpenEvents, SubscriptionKey, SubscriptionKeys};
+use crate::subscription::Match;
 
 /// The duty to settle one event. Dropped without that, the event goes back to where it came from, if that is possible.
 #[derive(Debug)]
@@ -31,8 +34,23 @@ enum Origin {
         /// Short, because thousands of receipts may wait.
         n_deliveries: u32,
     },
+    /// The control plane lists it until its task is done.
+    Polled(Box<Polled>),
     /// Nothing is owed any more.
     Settled,
+}
+
+/// An open event of the control plane.
+#[derive(Debug)]
+pub(crate) struct Polled {
+    /// Where it is remembered.
+    pub(crate) open: Arc<OpenEvents>,
+    /// What it was asked for as.
+    pub(crate) topic: Arc<str>,
+    /// Its place in the memory.
+    pub(crate) event: EventKey,
+    /// Whom it is owed to.
+    pub(crate) subscriptions: SubscriptionKeys,
 }
 
 /// What is known of a part of an event that was given back, so that it goes on where it was.
@@ -73,9 +91,33 @@ impl Receipt {
         }
     }
 
+    /// For an event that the control plane has listed.
+    pub(crate) fn polled(held: Held, polled: Polled) -> Self {
+        Self {
+            origin: Origin::Polled(Box::new(polled)),
+            _held: held,
+        }
+    }
+
     /// Whether the source keeps a copy, so that giving the event back loses nothing.
     pub fn can_be_given_back(&self) -> bool {
-        matches!(self.origin, Origin::Stream { .. })
+        matches!(self.origin, Origin::Stream { .. } | Origin::Polled(_))
+    }
+
+    /// Leaves in `matches` those that have not got the event before; from now on it is owed to them only.
+    pub fn claim(&mut self, matches: &mut Vec<Match>) {
+        let Origin::Polled(polled) = &mut self.origin else {
+            return;
+        };
+        let owed = std::mem::take(&mut polled.subscriptions);
+        matches.retain(|found| {
+            let key = SubscriptionKey::of(found);
+            let is_owed = owed.contains(&key);
+            if is_owed {
+                polled.subscriptions.push(key);
+            }
+            is_owed
+        });
     }
 
     /// Stream and sequence.
@@ -108,8 +150,10 @@ impl Receipt {
     /// it was given back the last time. None: an earlier event of the key is still with the stream, and this one has
     /// been given back as well.
     pub fn admit(&mut self, key: Key) -> Option<Vec<PartProgress>> {
-        let Origin::Stream { ledger, sequence, .. } = &self.origin else {
-            return Some(Vec::new());
+        let (ledger, sequence) = match &self.origin {
+            Origin::Stream { ledger, sequence, .. } => (ledger, sequence),
+            Origin::Polled(polled) => return Some(polled.open.progress(&polled.topic, polled.event)),
+            Origin::Core | Origin::Settled => return Some(Vec::new()),
         };
         let admitted = ledger.admit(*sequence, key);
         if admitted.is_none() {
@@ -120,23 +164,48 @@ impl Receipt {
 
     /// Everything that was to be done with the event is done.
     pub fn settle(mut self) {
-        if let Origin::Stream { ledger, sequence, .. } = std::mem::replace(&mut self.origin, Origin::Settled) {
-            ledger.settle(sequence);
+        match std::mem::replace(&mut self.origin, Origin::Settled) {
+            Origin::Stream { ledger, sequence, .. } => ledger.settle(sequence),
+            Origin::Polled(polled) => {
+                let Polled {
+                    open,
+                    topic,
+                    event,
+                    subscriptions,
+                } = *polled;
+                open.settle(&topic, event, &subscriptions);
+            }
+            Origin::Core | Origin::Settled => {}
+        }
+    }
+
+    /// Nobody wants the event now. Where it may be asked for again, somebody may want it then.
+    pub fn unwanted(self) {
+        if !matches!(self.origin, Origin::Polled(_)) {
+            self.settle();
         }
     }
 
     /// The event is to come again after `pause`, and to go on from there.
     pub fn give_back(mut self, pause: Duration, progress: Vec<PartProgress>) {
-        if let Origin::Stream { ledger, sequence, .. } = std::mem::replace(&mut self.origin, Origin::Settled) {
-            ledger.give_back(sequence, pause, progress);
+        match std::mem::replace(&mut self.origin, Origin::Settled) {
+            Origin::Stream { ledger, sequence, .. } => ledger.give_back(sequence, pause, progress),
+            Origin::Polled(polled) => polled.open.give_back(&polled.topic, polled.event, pause, progress),
+            Origin::Core | Origin::Settled => {}
         }
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        if let Origin::Stream { ledger, sequence, .. } = &self.origin {
-            ledger.give_back(*sequence, Duration::ZERO, Vec::new());
+        match &self.origin {
+            Origin::Stream { ledger, sequence, .. } => ledger.give_back(*sequence, Duration::ZERO, Vec::new()),
+            Origin::Polled(polled) => {
+                polled
+                    .open
+                    .give_back(&polled.topic, polled.event, Duration::ZERO, Vec::new());
+            }
+            Origin::Core | Origin::Settled => {}
         }
     }
 }

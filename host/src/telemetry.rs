@@ -42,8 +42,12 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Events received from NATS.
+    /// Events received from NATS, or found open at the control plane.
     received
+    /// Requests for open events.
+    polls
+    /// Polls of the control plane that were not finished because of it.
+    poll_failures
     /// Events for which there was no room; core NATS sends them to nobody else.
     lost
     /// Messages that are no `CloudEvent`.

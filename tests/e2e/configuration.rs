@@ -30,15 +30,6 @@ async fn every_problem_of_a_configuration_is_listed_at_once() {
 }
 
 #[tokio::test]
-async fn what_this_version_cannot_do_is_refused_rather_than_ignored() {
-    for (variable, value) in [("KEPTN_API_ENDPOINT", "https://keptn.example/api")] {
-        let (exit_code, _, stderr) = run_to_end(&[], &[(variable, value)]).await;
-        assert_eq!(exit_code, 64);
-        assert!(stderr.contains(variable) && stderr.contains("yet"), "{stderr}");
-    }
-}
-
-#[tokio::test]
 async fn a_port_that_is_taken_ends_the_start_with_the_name_of_its_variable() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

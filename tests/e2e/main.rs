@@ -37,6 +37,7 @@ mod proxy;
 mod quick_start;
 mod receiving;
 mod registration;
+mod remote;
 mod shutdown;
 mod storing;
 mod stream_lookup;

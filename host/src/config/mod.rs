@@ -247,6 +247,8 @@ pub struct ApiConfig {
     pub timeout: Option<Duration>,
     /// Pause between polls.
     pub polling_interval: Duration,
+    /// Where polling remembers which open events are settled.
+    pub state_file: Option<PathBuf>,
     /// Whether certificates are verified.
     pub verify_certificates: bool,
     /// Client credentials, if all that is needed is there.
@@ -345,7 +347,7 @@ pub fn from_env(lookup: Lookup<'_>) -> Result<Config, ConfigErrors> {
         jetstream: sections::jetstream(&mut reader, nats.group.as_deref(), &delivery.recipient),
         nats,
         delivery,
-        dead_letter: sections::dead_letter(&mut reader),
+        dead_letter: sections::dead_letter(&mut reader, &endpoint),
         filter: FilterLists {
             projects: reader.list(&var::PROJECT_FILTER),
             stages: reader.list(&var::STAGE_FILTER),
@@ -393,18 +395,6 @@ impl Config {
             problems.push(Problem { variable, problem });
         }
         problems
-    }
-
-    /// What the configuration asks for and this version does not do yet. Nobody must believe that it does.
-    pub fn unavailable(&self) -> Vec<Problem> {
-        let mut unavailable = Vec::new();
-        if let ApiEndpoint::Remote(_) = self.api.endpoint {
-            unavailable.push(Problem {
-                variable: var::KEPTN_API_ENDPOINT.name,
-                problem: "this version has no remote execution plane yet; leave it empty to use NATS".to_owned(),
-            });
-        }
-        unavailable
     }
 }
 

@@ -233,11 +233,24 @@ fn durable_name(reader: &Reader<'_>, group: Option<&str>, recipient: &Uri) -> St
     )
 }
 
-pub(super) fn dead_letter(reader: &mut Reader<'_>) -> DeadLetterConfig {
+pub(super) fn dead_letter(reader: &mut Reader<'_>, endpoint: &ApiEndpoint) -> DeadLetterConfig {
     let text = reader.text(&var::DEAD_LETTER);
+    let has_nats = *endpoint == ApiEndpoint::InCluster;
     let sink = match (text.as_str(), text.strip_prefix("file:")) {
-        ("" | "auto", _) => DeadLetterSink::Auto,
-        ("nats", _) => DeadLetterSink::Nats,
+        ("" | "auto", _) if has_nats => DeadLetterSink::Auto,
+        ("" | "auto", _) => {
+            let warning = "DEAD_LETTER is not set, and there is no NATS in a remote execution plane: events that cannot be \
+                           delivered are only logged; `file:<directory>` keeps them";
+            reader.warnings.push(warning.to_owned());
+            DeadLetterSink::Log
+        }
+        ("nats", _) if has_nats => DeadLetterSink::Nats,
+        ("nats", _) => {
+            let problem = "needs NATS, which a remote execution plane (KEPTN_API_ENDPOINT) does not have; use \
+                           `file:<directory>` or `log`";
+            reader.problem(&var::DEAD_LETTER, problem);
+            DeadLetterSink::Log
+        }
         ("log", _) => DeadLetterSink::Log,
         (_, Some(directory)) if !directory.is_empty() => DeadLetterSink::Directory(directory.into()),
         _ => {
@@ -374,6 +387,9 @@ pub(super) fn api(reader: &mut Reader<'_>, endpoint: ApiEndpoint, verify_certifi
         timeout: (timeout > 0).then(|| Duration::from_secs(timeout)),
         // The original polls in a busy loop when it is 0.
         polling_interval: Duration::from_secs(polling_interval.max(1)),
+        state_file: Some(reader.text(&var::DEDUPE_STATE_FILE))
+            .filter(|path| !path.is_empty())
+            .map(Into::into),
         verify_certificates,
         oauth: oauth(reader),
     }

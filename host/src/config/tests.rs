@@ -324,20 +324,6 @@ fn the_effective_configuration_shows_no_secret() {
 }
 
 #[test]
-fn what_is_not_available_yet_is_not_accepted_silently() {
-    let check = |variables: &[(&str, &str)], expected: &[&str]| {
-        let found: Vec<_> = config(variables)
-            .unavailable()
-            .iter()
-            .map(|problem| problem.variable)
-            .collect();
-        assert_eq!(found, expected);
-    };
-    check(&[], &[]);
-    check(&[("KEPTN_API_ENDPOINT", "http://x/api")], &["KEPTN_API_ENDPOINT"]);
-}
-
-#[test]
 fn every_variable_stands_in_the_help_and_in_the_readme() {
     let table = variables::markdown_table();
     let help = variables::help_text();
@@ -406,4 +392,23 @@ fn what_delivery_settings_refuse_is_named() {
         config(&[("DEAD_LETTER", "file:/var/dlq")]).dead_letter.sink,
         DeadLetterSink::Directory("/var/dlq".into())
     );
+}
+
+#[test]
+fn a_remote_execution_plane_has_no_nats_for_its_dead_letters() {
+    let remote = ("KEPTN_API_ENDPOINT", "http://x/api");
+    let remote_config = config(&[remote]);
+    assert_eq!(remote_config.dead_letter.sink, DeadLetterSink::Log);
+    assert!(
+        remote_config.warnings[0].contains("DEAD_LETTER"),
+        "{:?}",
+        remote_config.warnings
+    );
+    let with_folder = config(&[remote, ("DEAD_LETTER", "file:/var/dlq")]);
+    assert_eq!(
+        with_folder.dead_letter.sink,
+        DeadLetterSink::Directory("/var/dlq".into())
+    );
+    assert!(with_folder.warnings.is_empty());
+    assert_eq!(problems(&[remote, ("DEAD_LETTER", "nats")]), ["DEAD_LETTER"]);
 }

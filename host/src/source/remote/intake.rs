@@ -1,0 +1,147 @@
+//! Takes the events of pages on: those that are not known go to the dispatcher, as fast as there is room for them.
+//!
+//! Called by [`super`] for each page, one at a time. It knows nothing of requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::open::{EventKey, OpenEvents};
+use super::page::Page;
+use super::plan::Query;
+use crate::budget::{Budget, Held};
+use crate::dispatch::{Dispatcher, Received};
+use crate::event::from_api_form;
+use crate::receipt::{Polled, Receipt};
+use crate::subscription::Match;
+
+/// While memory is full, it is looked at this often whether something in it is stuck.
+const STUCK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Bytes of a page that wait until there is room for them; the rest is found again by the next poll.
+const MAX_BYTES: usize = 4 << 20;
+
+/// What takes events on.
+#[derive(Debug)]
+pub(super) struct Intake {
+    dispatcher: Arc<Dispatcher>,
+    open: Arc<OpenEvents>,
+    budget: Arc<Budget>,
+    /// Time after which what is listed is too old to go on with; also the pause for what makes room.
+    patience: Duration,
+    is_full_reported: bool,
+    matches: Vec<Match>,
+}
+
+/// Why not everything was taken on. Nothing is lost: it will be listed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interrupted {
+    /// The service is not ready.
+    NotReady,
+    /// There was no room for too long, or for too much.
+    NoRoom,
+}
+
+impl Intake {
+    pub(super) fn new(
+        dispatcher: Arc<Dispatcher>,
+        open: Arc<OpenEvents>,
+        budget: Arc<Budget>,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            dispatcher,
+            open,
+            budget,
+            patience,
+            is_full_reported: false,
+            matches: Vec::new(),
+        }
+    }
+
+    /// Takes on what is owed of a page, the oldest first: that is what the control plane lists last.
+    pub(super) async fn take(&mut self, query: &Query, page: Page) -> Result<(), Interrupted> {
+        let keys: Vec<EventKey> = page.events.iter().map(|listed| listed.key).collect();
+        let owed = self.open.listed(&query.topic, &keys, &query.wanted_by);
+        self.report_memory();
+        let mut n_bytes = 0;
+        let taken = owed.iter().rev().map_while(|&place| {
+            let listed = page.events[place];
+            let event = page.event(listed);
+            n_bytes += event.len();
+            // A copy: the page can go while its events wait.
+            (n_bytes <= MAX_BYTES || n_bytes == event.len()).then(|| (listed.key, Bytes::copy_from_slice(&event)))
+        });
+        let taken: Vec<_> = taken.collect();
+        drop(page);
+        let is_all = taken.len() == owed.len();
+        for (key, bytes) in taken {
+            if !self.dispatcher.deliveries.is_accepting() {
+                return Err(Interrupted::NotReady);
+            }
+            let held = self.room_for(bytes.len()).await?;
+            // What was owed may have changed meanwhile.
+            if let Some(subscriptions) = self.open.take(&query.topic, key, &query.wanted_by) {
+                let receipt = Receipt::polled(
+                    held,
+                    Polled {
+                        open: Arc::clone(&self.open),
+                        topic: Arc::clone(&query.topic),
+                        event: key,
+                        subscriptions,
+                    },
+                );
+                self.dispatch(query, &bytes, receipt).await;
+            }
+        }
+        if is_all { Ok(()) } else { Err(Interrupted::NoRoom) }
+    }
+
+    async fn dispatch(&mut self, query: &Query, listed: &Bytes, receipt: Receipt) {
+        self.dispatcher.counters.received.increment();
+        let received = Received {
+            subject: (*query.topic).into(),
+            payload: from_api_form(listed).map_err(|error| Box::new((Bytes::copy_from_slice(listed), error))),
+            receipt,
+        };
+        self.dispatcher.dispatch(received, &mut self.matches).await;
+    }
+
+    async fn room_for(&self, bytes: usize) -> Result<Held, Interrupted> {
+        let deliveries = &self.dispatcher.deliveries;
+        let start = Instant::now();
+        loop {
+            if let Some(held) = self.budget.hold(bytes) {
+                return Ok(held);
+            }
+            if deliveries.make_room(self.patience, false) > 0 {
+                continue;
+            }
+            // For some at once, so that not every settled event wakes this.
+            let events = (self.budget.max_events() / 8).max(1);
+            let room = self.budget.until_room_for(events, bytes);
+            if tokio::time::timeout(STUCK_INTERVAL, room).await.is_err() {
+                deliveries.make_room(self.patience, true);
+            }
+            if !deliveries.is_accepting() {
+                return Err(Interrupted::NotReady);
+            }
+            if start.elapsed() >= self.patience {
+                return Err(Interrupted::NoRoom);
+            }
+        }
+    }
+
+    fn report_memory(&mut self) {
+        let is_full = self.open.is_full();
+        if is_full && !self.is_full_reported {
+            tracing::warn!(
+                limit = super::open::MAX_EVENTS,
+                "more events are open than can be remembered; the others wait until some of these are closed"
+            );
+        }
+        self.is_full_reported = is_full;
+    }
+}
