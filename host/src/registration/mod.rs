@@ -139,7 +139,7 @@ impl Registration {
             if attempt == max {
                 return Err(RegistrationError::Exhausted { attempts: max, error });
             }
-            pause(self.config.interval).await;
+            tokio::time::sleep(jittered(self.config.interval, fastrand::f64())).await;
         }
         Err(RegistrationError::NoAttempt)
     }
@@ -177,12 +177,8 @@ impl Registration {
                     }
                 }
             }
-            let interval = self.config.heartbeat_interval.max(SHORTEST_INTERVAL);
-            pause(match n_failed.checked_sub(max_failures) {
-                None => interval,
-                Some(too_many) => (interval * (1 << too_many.min(16))).min(LONGEST_PAUSE.max(interval)),
-            })
-            .await;
+            let pause = pause_after(self.config.heartbeat_interval, n_failed.checked_sub(max_failures));
+            tokio::time::sleep(jittered(pause, fastrand::f64())).await;
         }
     }
 
@@ -280,10 +276,18 @@ impl Registration {
     }
 }
 
-/// Not exactly: many distributors that start together must not call together for ever.
-async fn pause(interval: Duration) {
-    let jitter = 0.9 + 0.2 * fastrand::f64();
-    tokio::time::sleep(interval.max(SHORTEST_INTERVAL).mul_f64(jitter)).await;
+/// The pause after a heartbeat. After the registration was given up, and so many more attempts have failed, it is longer.
+fn pause_after(interval: Duration, n_failed_since: Option<u32>) -> Duration {
+    let interval = interval.max(SHORTEST_INTERVAL);
+    match n_failed_since {
+        None => interval,
+        Some(n) => interval.saturating_mul(1 << n.min(16)).min(LONGEST_PAUSE.max(interval)),
+    }
+}
+
+/// Not exactly: many distributors that start together must not call together for ever. `random` is from 0 to 1.
+fn jittered(interval: Duration, random: f64) -> Duration {
+    interval.max(SHORTEST_INTERVAL).mul_f64(0.9 + 0.2 * random)
 }
 
 #[cfg(test)]

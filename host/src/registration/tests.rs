@@ -1,8 +1,10 @@
 //! What is sent is compared byte by byte with what the original sent to a real control plane.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::messages::{Integration, Record, registered_id, subscriptions};
+use super::{jittered, pause_after};
 use crate::config;
 
 /// As registered with this environment.
@@ -150,4 +152,29 @@ fn what_is_asked_for_again_has_no_ids() {
         serde_json::to_string(&again).unwrap(),
         r#"[{"id":"","event":"a.b","filter":{"projects":["p"],"stages":[],"services":[]}}]"#
     );
+}
+
+#[test]
+fn pauses_grow_after_the_registration_was_given_up_and_never_vanish() {
+    let check = |interval_ms: u64, n_failed_since: Option<u32>, expected_ms: u128| {
+        let pause = pause_after(Duration::from_millis(interval_ms), n_failed_since);
+        assert_eq!(pause.as_millis(), expected_ms, "{interval_ms} {n_failed_since:?}");
+    };
+    check(10_000, None, 10_000);
+    check(0, None, 1_000);
+    check(10_000, Some(0), 10_000);
+    check(10_000, Some(1), 20_000);
+    check(10_000, Some(2), 40_000);
+    check(10_000, Some(3), 60_000);
+    check(10_000, Some(u32::MAX), 60_000);
+    check(300_000, Some(5), 300_000);
+}
+
+#[test]
+fn intervals_vary_by_a_tenth() {
+    let ten = Duration::from_secs(10);
+    assert_eq!(jittered(ten, 0.0), Duration::from_secs(9));
+    assert_eq!(jittered(ten, 0.5), ten);
+    assert_eq!(jittered(ten, 1.0), Duration::from_secs(11));
+    assert_eq!(jittered(Duration::ZERO, 0.0), Duration::from_millis(900));
 }
