@@ -28,7 +28,7 @@ servers:
 	@tests/support/install-nats-server.sh
 
 .PHONY: demo
-demo: servers ## Show an event on its way from NATS to a service, filtered by components (options: ARGS=…)
+demo: servers ## Show an event on its way from NATS to a service, filtered by components (options: ARGS=--remote, ARGS=--help)
 	cargo build -p distributor -p demo
 	@$(target_dir)/debug/demo $(ARGS)
 

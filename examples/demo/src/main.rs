@@ -1,4 +1,4 @@
-//! Shows events on their way: from NATS through the distributor and its filter to a service, and back.
+//! Shows events on their way: from NATS, or from a control plane elsewhere, through the distributor to a service, and back.
 //!
 //! Called by `make demo`. The distributor is the program that users run, as a process of its own; this program only
 //! plays its neighbours, and tells what it sees. It must not link the distributor.
@@ -9,6 +9,7 @@ mod outage;
 mod path;
 mod poison;
 mod processes;
+mod remote;
 mod service;
 mod show;
 mod tally;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
+use test_support::DistributorProcess;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -41,15 +43,20 @@ const EXIT_INTERRUPTED: u8 = 130;
 ///
 /// Starts a nats-server, a small service and the distributor, publishes a run of Keptn events, and shows of each what
 /// came in, whether it was filtered and why, how it was delivered, and what the service sent back. Then the service is
-/// down for a while, and then it cannot take some events, which end in the dead letters until it is fixed. Nothing is made
-/// up: every line was seen on NATS, in the service's journal or in the distributor's log, and in the end the numbers of
-/// all three have to agree.
+/// down for a while, and then it cannot take some events, which end in the dead letters until it is fixed. With --remote
+/// there is no NATS: a control plane runs a sequence of tasks, which the distributor asks for over HTTP. Nothing is made
+/// up: every line was seen on NATS, in the journal of a peer or in the distributor's log, and in the end the numbers of
+/// all of them have to agree.
 #[derive(Debug, Parser)]
 #[command(after_long_help = HELP)]
 struct Arguments {
     /// Ends after the summary, instead of going on with an event every few seconds until Ctrl-C
     #[arg(long)]
     once: bool,
+
+    /// Shows the distributor outside of the cluster instead: it asks a control plane for tasks over HTTP
+    #[arg(long)]
+    remote: bool,
 
     /// The distributor to show; without it, the one beside this program
     #[arg(long, value_name = "PATH")]
@@ -85,8 +92,15 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
+    let distributor = match arguments.distributor {
+        Some(path) => path,
+        None => std::env::current_exe()?.with_file_name("distributor"),
+    };
+    if arguments.remote {
+        return remote::run(&distributor, arguments.once, &mut signals).await;
+    }
     let started = tokio::select! {
-        started = start(arguments.distributor) => started?,
+        started = start(&distributor) => started?,
         _ = signals.next() => return Ok(ExitCode::from(EXIT_INTERRUPTED)),
     };
     let (mut processes, mut path) = started;
@@ -99,10 +113,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             end(&mut processes, by_terminal).await?;
             return Ok(ExitCode::from(EXIT_INTERRUPTED));
         }
-        ended = processes.distributor_ended() => Err(ended),
+        ended = processes::ended(&processes.distributor) => Err(ended),
         told = tell(&processes, &mut path) => told,
     };
-    told.map_err(|error| with_log(error, &processes))?;
+    told.map_err(|error| with_log(error, &processes.distributor))?;
 
     if arguments.once {
         let counters = end(&mut processes, false).await?;
@@ -116,8 +130,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let by_terminal = tokio::select! {
         biased;
         by_terminal = signals.next() => by_terminal,
-        ended = processes.distributor_ended() => return Err(with_log(ended, &processes)),
-        failed = go_on(&mut path) => return failed.map_err(|error| with_log(error, &processes)),
+        ended = processes::ended(&processes.distributor) => return Err(with_log(ended, &processes.distributor)),
+        failed = go_on(&mut path) => return failed.map_err(|error| with_log(error, &processes.distributor)),
     };
     path.show.text("\nending the distributor and nats-server")?;
     let counters = end(&mut processes, by_terminal).await?;
@@ -133,13 +147,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Starts everything that takes part.
-async fn start(distributor: Option<PathBuf>) -> anyhow::Result<(Processes, Path)> {
-    let distributor = match distributor {
-        Some(path) => path,
-        None => std::env::current_exe()?.with_file_name("distributor"),
-    };
+async fn start(distributor: &std::path::Path) -> anyhow::Result<(Processes, Path)> {
     let mut service = Service::start().await?;
-    let processes = Processes::start(&distributor, service.port()).await?;
+    let processes = Processes::start(distributor, service.port()).await?;
     service.work_for(processes.distributor.proxy_address());
     let client = processes.nats.client().await?;
     let watch = Watch::start(&client).await?;
@@ -264,14 +274,14 @@ async fn go_on(path: &mut Path) -> anyhow::Result<ExitCode> {
 
 async fn end(processes: &mut Processes, by_terminal: bool) -> anyhow::Result<Counters> {
     let ended = processes.end(by_terminal).await;
-    ended.map_err(|error| with_log(error, processes))
+    ended.map_err(|error| with_log(error, &processes.distributor))
 }
 
-fn with_log(error: anyhow::Error, processes: &Processes) -> anyhow::Error {
+fn with_log(error: anyhow::Error, distributor: &DistributorProcess) -> anyhow::Error {
     if is_broken_pipe(&error) {
         return error;
     }
-    let tail = processes.distributor.process().output_tail();
+    let tail = distributor.process().output_tail();
     anyhow!("{error:#}\nthe distributor's last lines:{tail}")
 }
 

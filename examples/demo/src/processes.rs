@@ -55,11 +55,7 @@ impl Processes {
     /// # Errors
     /// When one of them does not start.
     pub(crate) async fn start(binary: &Path, service_port: u16) -> anyhow::Result<Self> {
-        ensure!(
-            binary.is_file(),
-            "there is no distributor at {}: build it with `cargo build -p distributor`",
-            binary.display()
-        );
+        is_there(binary)?;
         let nats = NatsServer::builder().jetstream(true).start().await?;
         let nats_pid = only_child();
         // As a control plane of Keptn 1.x makes it, before anything else starts.
@@ -117,33 +113,15 @@ impl Processes {
         })
     }
 
-    /// Waits until the distributor ends by itself, which it should not.
-    pub(crate) async fn distributor_ended(&self) -> anyhow::Error {
-        // Its last line; waiting for it ends as well when no further line can come.
-        let _ = self.distributor.wait_for_log(" stopped: ", FOREVER).await;
-        anyhow!("the distributor has ended by itself")
-    }
-
     /// Ends both, and returns what the distributor had counted.
     ///
-    /// `is_told`: a terminal gives Ctrl-C to the children too, and a second signal would end the distributor at once.
-    ///
     /// # Errors
-    /// When the distributor does not end, or not as it should.
+    /// As [`end`].
     pub(crate) async fn end(&mut self, is_told: bool) -> anyhow::Result<Counters> {
-        let stops_by_itself = is_told && {
-            let within = Duration::from_secs(2);
-            self.distributor.wait_for_log(" shutting down", within).await.is_ok()
-        };
-        if !stops_by_itself {
-            self.distributor.terminate()?;
-        }
-        let status = self.distributor.wait_exit(LIMIT).await?;
-        let counted = self.distributor.wait_for_log(" stopped: ", LIMIT).await?;
+        let ended = end(&mut self.distributor, is_told).await;
         // It may have ended with the same Ctrl-C.
         let _ = self.nats.stop().await;
-        ensure!(status.success(), "the distributor ended with {status}");
-        Ok(Counters::parse(&counted))
+        ended
     }
 
     /// The plugin that the distributor runs: name, version and the start of its digest, from its log.
@@ -160,6 +138,44 @@ impl Processes {
     }
 }
 
+/// # Errors
+/// When there is no distributor at this path.
+pub(crate) fn is_there(binary: &Path) -> anyhow::Result<()> {
+    ensure!(
+        binary.is_file(),
+        "there is no distributor at {}: build it with `cargo build -p distributor`",
+        binary.display()
+    );
+    Ok(())
+}
+
+/// Waits until the distributor ends by itself, which it should not.
+pub(crate) async fn ended(distributor: &DistributorProcess) -> anyhow::Error {
+    // Its last line; waiting for it ends as well when no further line can come.
+    let _ = distributor.wait_for_log(" stopped: ", FOREVER).await;
+    anyhow!("the distributor has ended by itself")
+}
+
+/// Ends the distributor, and returns what it had counted.
+///
+/// `is_told`: a terminal gives Ctrl-C to the children too, and a second signal would end the distributor at once.
+///
+/// # Errors
+/// When it does not end, or not as it should.
+pub(crate) async fn end(distributor: &mut DistributorProcess, is_told: bool) -> anyhow::Result<Counters> {
+    let stops_by_itself = is_told && {
+        let within = Duration::from_secs(2);
+        distributor.wait_for_log(" shutting down", within).await.is_ok()
+    };
+    if !stops_by_itself {
+        distributor.terminate()?;
+    }
+    let status = distributor.wait_exit(LIMIT).await?;
+    let counted = distributor.wait_for_log(" stopped: ", LIMIT).await?;
+    ensure!(status.success(), "the distributor ended with {status}");
+    Ok(Counters::parse(&counted))
+}
+
 /// What the distributor is told; its commands are told the same, as in a container.
 fn environment(nats_url: String, service_port: u16) -> Vec<(&'static str, String)> {
     vec![
@@ -170,7 +186,7 @@ fn environment(nats_url: String, service_port: u16) -> Vec<(&'static str, String
         ("PROJECT_FILTER", PROJECT.to_owned()),
         ("K8S_NAMESPACE", "keptn".to_owned()),
         ("K8S_DEPLOYMENT_NAME", "demo-service".to_owned()),
-        // There is no control plane here.
+        // There is no control plane here; with `--remote` there is.
         ("DISABLE_REGISTRATION", "true".to_owned()),
         // By default it tries for much longer than anybody wants to watch.
         ("DELIVERY_RETRY", (N_ATTEMPTS - 1).to_string()),

@@ -3,21 +3,40 @@
 
 use std::process::Command;
 
-#[test]
-fn one_run_ends_with_numbers_that_add_up() {
-    let output = Command::new(env!("CARGO_BIN_EXE_demo")).arg("--once").output().unwrap();
+fn check(arguments: &[&str], all_expected: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_demo"))
+        .args(arguments)
+        .output()
+        .expect("the demo starts");
 
     let shown = String::from_utf8_lossy(&output.stdout);
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{shown}\n{complaints}");
-    for expected in [
+    for expected in all_expected {
+        assert!(shown.contains(expected), "{expected:?} in {shown}");
+    }
+}
+
+#[test]
+fn one_run_ends_with_numbers_that_add_up() {
+    let all_expected = [
         "30 of 30, in order, each at its first attempt",
         "now a dead letter (retries_exhausted)",
         "now a dead letter (permanent_status)",
         "of 2 dead letters 2 were delivered",
         "there are no dead letters",
         "It adds up",
-    ] {
-        assert!(shown.contains(expected), "{expected:?} in {shown}");
-    }
+    ];
+    check(&["--once"], &all_expected);
+}
+
+#[test]
+fn a_sequence_runs_outside_of_the_cluster() {
+    let all_expected = [
+        "location remote-execution-plane",
+        "is finished: dev succeeded, production succeeded",
+        "4 tasks triggered, 4 delivered to the service; 8 events of the service sent to the API",
+        "It adds up",
+    ];
+    check(&["--remote", "--once"], &all_expected);
 }

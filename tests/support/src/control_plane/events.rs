@@ -107,6 +107,12 @@ impl Events {
         self.open.retain(|event| event.id != id);
     }
 
+    /// The open events in the API's form.
+    pub(super) fn open_events(&self) -> impl Iterator<Item = Value> {
+        let open = self.open.iter();
+        open.filter_map(|event| serde_json::from_str(&event.json).ok())
+    }
+
     pub(super) fn n_open(&self) -> usize {
         self.open.len()
     }

@@ -275,6 +275,20 @@ impl ControlPlane {
         self.store().events.close(id);
     }
 
+    /// Waits until an event that is `wanted` is listed as open and returns it, in the API's form.
+    ///
+    /// # Errors
+    ///
+    /// When there is none after `within`.
+    pub async fn wait_for_open_event(
+        &self,
+        within: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Value> {
+        let find = |store: &Store| store.events.open_events().find(&wanted);
+        self.wait_until(within, "an open event", find).await
+    }
+
     /// How many events are open.
     #[must_use]
     pub fn n_open_events(&self) -> usize {
