@@ -2,11 +2,11 @@
 //! distributor hands it to the service, the service reports through the distributor, the control plane goes on.
 
 use serde_json::Value;
-use test_support::{ControlPlane, DistributorProcess, Recipient, Route};
+use test_support::{ApiRequest, ControlPlane, DistributorProcess, Recipient, Route};
 
 use super::captures::capture;
 use super::shape::differences;
-use crate::harness::{Peers, SOON, exit_code, json, post, subscription_id};
+use crate::harness::{Peers, SOON, exit_code, json, post, start_process, subscription_id};
 
 const STAGES: [&str; 2] = ["dev", "prod"];
 const TASKS: [&str; 2] = ["build", "verify"];
@@ -104,6 +104,36 @@ async fn runs_to_its_end_over_nats() {
     let tasks = run(&control_plane, &distributor, &peers.recipient).await;
     assert_eq!(tasks.len(), 4);
     assert!(control_plane.sent_events().is_empty(), "events go over NATS");
+    distributor.terminate().unwrap();
+    assert_eq!(exit_code(&mut distributor).await, 0);
+}
+
+#[tokio::test]
+async fn runs_to_its_end_over_the_api() {
+    let control_plane = ControlPlane::start().await.unwrap();
+    control_plane.require_token("tok");
+    let service = Recipient::start().await.unwrap();
+    let (endpoint, port) = (control_plane.endpoint(), service.port().to_string());
+    let remote = [
+        ("KEPTN_API_ENDPOINT", endpoint.as_str()),
+        ("KEPTN_API_TOKEN", "tok"),
+        ("HTTP_POLLING_INTERVAL", "1"),
+        ("PUBSUB_RECIPIENT_PORT", port.as_str()),
+    ];
+    let mut distributor = start_process(&[&INTEGRATION[..], &remote].concat());
+    distributor.wait_until_ready(SOON).await.unwrap();
+    knows_its_subscriptions(&control_plane).await;
+
+    let tasks = run(&control_plane, &distributor, &service).await;
+    let captured: Value = capture("remote-recipient-triggered");
+    let mut expected: Value = serde_json::from_str(captured["body"].as_str().unwrap()).unwrap();
+    expected["data"]["project"] = "sockshop".into();
+    expected["data"]["service"] = "carts".into();
+    assert_eq!(differences(&expected, &tasks[0]), [""; 0]);
+    assert_eq!(control_plane.sent_events().len(), 8, "each answer was sent once");
+    let refused = |request: &ApiRequest| request.status != Some(200) && request.status != Some(201);
+    let requests = control_plane.requests();
+    assert!(!requests.iter().any(refused), "{requests:?}");
     distributor.terminate().unwrap();
     assert_eq!(exit_code(&mut distributor).await, 0);
 }
