@@ -157,10 +157,10 @@ impl Registration {
             match beaten {
                 Ok(subscriptions) => {
                     n_failed = 0;
+                    self.learn(subscriptions);
                     if self.trouble.take().is_some() {
                         tracing::info!("the control plane answers heartbeats again");
                     }
-                    self.learn(subscriptions);
                 }
                 Err(error) => {
                     n_failed = n_failed.saturating_add(1);
