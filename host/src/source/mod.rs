@@ -1,8 +1,8 @@
 //! Where events come from: for each topic a stream, if one stores it, and otherwise core NATS. Without NATS, [`remote`]
 //! asks the control plane's API.
 //!
-//! Run by [`crate::connection`]. This part decides who receives what, and moves topics without a gap when that changes; [`core`] and
-//! [`jetstream`] receive. Both hand events to [`crate::dispatch`] in the order they got them.
+//! Run by [`crate::connection`]. This part decides who receives what, and moves topics without a gap when that changes;
+//! `core` and [`jetstream`] receive. Both hand events to [`crate::dispatch`] in the order they got them.
 
 pub(crate) mod core;
 pub mod jetstream;

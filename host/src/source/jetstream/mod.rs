@@ -1,6 +1,6 @@
 //! JetStream: takes events from a stream as fast as they can be delivered, and answers for each of them.
 //!
-//! Run by [`super`], one for each stream. [`reader`] pulls, [`acks`] answers, and the [`Ledger`] between them knows what
+//! Run by [`super`], one for each stream. `reader` pulls, `acks` answers, and the [`Ledger`] between them knows what
 //! is still owed.
 
 mod acks;
