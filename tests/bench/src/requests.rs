@@ -1,7 +1,8 @@
 //! Rounds for the API proxy: requests of the service, through the distributor or straight to the control plane.
 //!
 //! Called by `rows`. Client and control plane are written by hand, as the recipient is, so that neither is what limits a
-//! figure.
+//! figure. They share no thread, as service and control plane do not: otherwise a direct request would be the only one
+//! that wakes nobody up, and on an idle machine that is most of the time there is.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use test_support::{DistributorProcess, OutputTo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{self, Runtime};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
@@ -35,7 +37,7 @@ impl Bench {
         n_connections: usize,
         n_requests: usize,
     ) -> anyhow::Result<Round> {
-        let control_plane = ControlPlane::start(answer_bytes).await?;
+        let control_plane = ControlPlane::start(answer_bytes)?;
         let distributor = match program {
             Program::Relay { .. } => None,
             Program::Distributor(distributor) => {
@@ -98,27 +100,45 @@ impl Bench {
 #[derive(Debug)]
 struct ControlPlane {
     address: SocketAddr,
-    _accepting: JoinSet<()>,
+    /// Its threads; taken when it ends.
+    runtime: Option<Runtime>,
 }
 
 impl ControlPlane {
-    async fn start(answer_bytes: usize) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    fn start(answer_bytes: usize) -> anyhow::Result<Self> {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let head =
             format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {answer_bytes}\r\n\r\n");
         let answer = Bytes::from([head.into_bytes(), vec![b'x'; answer_bytes]].concat());
-        let mut accepting = JoinSet::new();
-        accepting.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(answer_all(stream, answer.clone()));
-            }
-        });
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_io()
+            .build()?;
+        runtime.spawn(accept_all(listener, answer));
         Ok(Self {
             address,
-            _accepting: accepting,
+            runtime: Some(runtime),
         })
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Until the runtime ends.
+async fn accept_all(listener: std::net::TcpListener, answer: Bytes) -> std::io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await?;
+        connections.spawn(answer_all(stream, answer.clone()));
     }
 }
 
