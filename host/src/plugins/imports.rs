@@ -9,8 +9,9 @@ use wasmtime::component::HasSelf;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::bindings::keptn::distributor::{config, logging, metrics, state, types};
-use super::limits::{LimitReached, Limits, MemoryCap};
+use super::limits::{LimitReached, MemoryCap};
 use super::output::Output;
+use super::settings::Settings;
 
 /// Names that one plugin may count under.
 const MAX_METRIC_NAMES: usize = 50;
@@ -18,18 +19,14 @@ const MAX_METRIC_NAMES: usize = 50;
 /// What all instances of a plugin share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) name: Arc<str>,
-    pub(super) limits: Limits,
-    pub(super) config: Value,
+    pub(super) settings: Settings,
     metrics: Mutex<BTreeMap<String, f64>>,
 }
 
 impl Shared {
-    pub(super) fn new(name: Arc<str>, limits: Limits, config: Value) -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
         Self {
-            name,
-            limits,
-            config,
+            settings,
             metrics: Mutex::default(),
         }
     }
@@ -68,7 +65,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let output = Output::new(Arc::clone(&shared.name));
+        let output = Output::new(Arc::clone(&shared.settings.name));
         // Nothing of this process is there for the guest: no environment, no files, no sockets. Clocks and random
         // numbers are.
         let wasi = WasiCtxBuilder::new()
@@ -76,7 +73,7 @@ impl State {
             .stderr(output.clone())
             .build();
         Self {
-            memory: MemoryCap::new(shared.limits.memory_bytes),
+            memory: MemoryCap::new(shared.settings.limits.memory_bytes),
             shared,
             output,
             deadline: Instant::now(),
@@ -98,23 +95,23 @@ impl State {
         self.event_id.push_str(event_id);
         self.keptn_context.clear();
         self.keptn_context.push_str(keptn_context);
-        self.host_calls_left = self.shared.limits.host_calls;
-        self.log_lines_left = self.shared.limits.log_lines;
-        self.output.start_call(self.shared.limits.log_lines);
+        self.host_calls_left = self.shared.settings.limits.host_calls;
+        self.log_lines_left = self.shared.settings.limits.log_lines;
+        self.output.start_call(self.shared.settings.limits.log_lines);
     }
 
     fn count_call(&mut self) -> wasmtime::Result<()> {
         self.host_calls_left = self
             .host_calls_left
             .checked_sub(1)
-            .ok_or_else(|| wasmtime::Error::new(LimitReached::HostCalls(self.shared.limits.host_calls)))?;
+            .ok_or_else(|| wasmtime::Error::new(LimitReached::HostCalls(self.shared.settings.limits.host_calls)))?;
         Ok(())
     }
 
     /// A value of the configuration; `a.b` reaches into objects.
     fn configured(&self, key: &str) -> Option<&Value> {
         key.split('.')
-            .try_fold(&self.shared.config, |value, part| value.get(part))
+            .try_fold(&self.shared.settings.config, |value, part| value.get(part))
     }
 }
 
@@ -162,7 +159,7 @@ impl logging::Host for State {
             keptn_context,
             ..
         } = self;
-        let plugin = &shared.name;
+        let plugin = &shared.settings.name;
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(%plugin, event_id, keptn_context, text = message, fields, "plugin says")
@@ -176,7 +173,7 @@ impl logging::Host for State {
             logging::Level::Error => line!(error),
         }
         if cut {
-            let limit = shared.limits.log_lines;
+            let limit = shared.settings.limits.log_lines;
             tracing::warn!(%plugin, event_id, "plugin logged {limit} lines in one call; the rest of this call is left out");
         }
         Ok(())

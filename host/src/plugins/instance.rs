@@ -49,7 +49,7 @@ impl Template {
     pub(super) async fn instantiate(&self) -> Result<Instance, LoadError> {
         let mut store = Store::new(&self.host.engine, State::new(Arc::clone(&self.shared)));
         store.limiter(|state| &mut state.memory);
-        store.set_hostcall_fuel(self.shared.limits.output_bytes);
+        store.set_hostcall_fuel(self.shared.settings.limits.output_bytes);
         store.epoch_deadline_callback(|context| {
             let state = context.data();
             if Instant::now() >= state.deadline {
@@ -57,7 +57,7 @@ impl Template {
             }
             Ok(UpdateDeadline::Yield(1))
         });
-        let call_time = self.shared.limits.configure_time;
+        let call_time = self.shared.settings.limits.configure_time;
         store.data_mut().start_call(call_time, "", "");
         let instance = limited(&self.host, &mut store, call_time, async |store| {
             self.pre.instantiate_async(store).await
@@ -96,7 +96,7 @@ impl Instance {
         event: &Event,
         call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<R>,
     ) -> Result<R, Cause> {
-        let call_time = self.store.data().shared.limits.call_time;
+        let call_time = self.store.data().shared.settings.limits.call_time;
         let context = event.keptn_context().unwrap_or_default();
         self.store.data_mut().start_call(call_time, &event.id(), &context);
         self.calls += 1;
@@ -135,7 +135,7 @@ impl Instance {
     /// Whether it is due to be replaced: after many calls, or with little memory left. Guests leak.
     pub(super) fn is_worn(&self) -> bool {
         let state = self.store.data();
-        let limits = &state.shared.limits;
+        let limits = &state.shared.settings.limits;
         self.calls >= limits.calls_per_instance || state.memory.used > limits.memory_bytes / 4 * 3
     }
 
@@ -148,7 +148,7 @@ impl Instance {
         &mut self,
         call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<R>,
     ) -> Result<R, Cause> {
-        let call_time = self.store.data().shared.limits.configure_time;
+        let call_time = self.store.data().shared.settings.limits.configure_time;
         self.store.data_mut().start_call(call_time, "", "");
         limited(&self.host, &mut self.store, call_time, call).await
     }
@@ -189,7 +189,7 @@ fn cause_of(error: &wasmtime::Error, state: &State) -> Cause {
     }
     // The one limit that the engine has no type for.
     if format!("{error:#}").contains("fuel allocated for hostcalls has been exhausted") {
-        return Cause::Limit(LimitReached::Output(state.shared.limits.output_bytes));
+        return Cause::Limit(LimitReached::Output(state.shared.settings.limits.output_bytes));
     }
     Cause::Trap(match error.downcast_ref::<Trap>() {
         Some(Trap::UnreachableCodeReached) => "panicked or aborted".to_owned(),

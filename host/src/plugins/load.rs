@@ -3,36 +3,21 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, types::ComponentItem};
 
 use super::bindings::exports::keptn::distributor::{filter, lifecycle, transform};
-use super::context::Direction;
 use super::error::LoadError;
 use super::host::Host;
 use super::imports::{Shared, State};
 use super::instance::{Hooks, Template};
-use super::limits::Limits;
 use super::plugin::Plugin;
+use super::settings::Settings;
 
 /// Version of the contract, as it stands behind the `@` of its interfaces.
 pub const CONTRACT_VERSION: &str = "1.0.0";
 const CONTRACT_PACKAGE: &str = "keptn:distributor/";
-
-/// How one plugin is to be run.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Unique in its chain.
-    pub name: Arc<str>,
-    /// Which events it sees.
-    pub directions: Vec<Direction>,
-    /// What it may use.
-    pub limits: Limits,
-    /// Handed to `configure` as JSON.
-    pub config: Value,
-}
 
 /// Makes a plugin of a component: compile, link, describe, and configure a first instance.
 ///
@@ -51,9 +36,9 @@ pub async fn load(host: &Arc<Host>, component: &[u8], settings: Settings) -> Res
         host: Arc::clone(host),
         pre,
         config_text: settings.config.to_string(),
-        shared: Arc::new(Shared::new(settings.name, settings.limits, settings.config)),
+        shared: Arc::new(Shared::new(settings)),
     };
-    Plugin::start(template, settings.directions, digest).await
+    Plugin::start(template, digest).await
 }
 
 /// The linker stops at the first import it lacks, and names it in its own terms. Authors want all of them, and

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::context::Direction;
 use super::limits::Limits;
+use super::settings::{Grants, Isolation, Mode, OnFailure, Settings};
 
 /// File that describes the chain.
 pub(super) const FILE_NAME: &str = "plugins.toml";
@@ -15,11 +15,9 @@ pub(super) const FILE_NAME: &str = "plugins.toml";
 /// One plugin of the chain.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) name: String,
+    /// The file.
     pub(super) component: PathBuf,
-    pub(super) directions: Vec<Direction>,
-    pub(super) limits: Limits,
-    pub(super) config: Value,
+    pub(super) settings: Settings,
 }
 
 /// What a directory asks for.
@@ -67,12 +65,39 @@ struct FileEntry {
     component: PathBuf,
     #[serde(default = "incoming")]
     on: Vec<Direction>,
+    #[serde(default)]
+    events: Vec<String>,
+    #[serde(default)]
+    on_failure: OnFailure,
+    #[serde(default)]
+    mode: FileMode,
+    percent: Option<u8>,
+    #[serde(default)]
+    grants: Vec<Grant>,
+    #[serde(default)]
+    isolation: Isolation,
     #[serde(default, deserialize_with = "duration")]
     timeout: Option<Duration>,
     #[serde(default, deserialize_with = "byte_size")]
     memory: Option<usize>,
     #[serde(default)]
     config: Option<toml::Table>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum FileMode {
+    #[default]
+    Enforce,
+    Shadow,
+    Canary,
+}
+
+#[derive(PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Grant {
+    Publish,
+    State,
 }
 
 fn yes() -> bool {
@@ -101,24 +126,52 @@ fn parse(directory: &Path, path: &Path, text: &str) -> Result<Manifest, Manifest
     let file: File = toml::from_str(text).map_err(|error| content(error.to_string().trim_end().to_owned()))?;
     let mut entries: Vec<Entry> = Vec::with_capacity(file.plugins.len());
     for entry in file.plugins {
-        if entries.iter().any(|other| other.name == entry.name) || entry.name == super::DEFAULT_FILTER {
+        if entries.iter().any(|other| *other.settings.name == *entry.name) || entry.name == super::DEFAULT_FILTER {
             return Err(content(format!(
                 "the name {:?} is given twice; each plugin needs its own",
                 entry.name
             )));
         }
+        let mode = match (entry.mode, entry.percent) {
+            (FileMode::Enforce, None) => Mode::Enforce,
+            (FileMode::Shadow, None) => Mode::Shadow,
+            (FileMode::Canary, Some(percent @ 0..=100)) => Mode::Canary { percent },
+            (FileMode::Canary, _) => {
+                return Err(content(format!(
+                    "plugin {:?}: a canary needs `percent`, 0 to 100",
+                    entry.name
+                )));
+            }
+            (_, Some(_)) => {
+                return Err(content(format!(
+                    "plugin {:?}: only a canary has a `percent`",
+                    entry.name
+                )));
+            }
+        };
         let defaults = Limits::default();
+        let config = serde_json::to_value(entry.config.unwrap_or_default())
+            .map_err(|error| content(format!("a configuration that JSON cannot express: {error}")))?;
         entries.push(Entry {
-            name: entry.name,
             component: directory.join(entry.component),
-            directions: entry.on,
-            limits: Limits {
-                call_time: entry.timeout.unwrap_or(defaults.call_time),
-                memory_bytes: entry.memory.unwrap_or(defaults.memory_bytes),
-                ..defaults
+            settings: Settings {
+                directions: entry.on,
+                event_types: entry.events,
+                on_failure: entry.on_failure,
+                mode,
+                grants: Grants {
+                    publish: entry.grants.contains(&Grant::Publish),
+                    state: entry.grants.contains(&Grant::State),
+                },
+                isolation: entry.isolation,
+                limits: Limits {
+                    call_time: entry.timeout.unwrap_or(defaults.call_time),
+                    memory_bytes: entry.memory.unwrap_or(defaults.memory_bytes),
+                    ..defaults
+                },
+                config,
+                ..Settings::named(&entry.name)
             },
-            config: serde_json::to_value(entry.config.unwrap_or_default())
-                .map_err(|error| content(format!("a configuration that JSON cannot express: {error}")))?,
         });
     }
     Ok(Manifest {
@@ -136,17 +189,14 @@ fn every_component(directory: &Path) -> Result<Manifest, ManifestError> {
     for file in std::fs::read_dir(directory).map_err(failed)? {
         let path = file.map_err(failed)?.path();
         if path.extension().is_some_and(|extension| extension == "wasm") {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let settings = Settings::named(&path.file_stem().unwrap_or_default().to_string_lossy());
             entries.push(Entry {
-                name,
                 component: path,
-                directions: incoming(),
-                limits: Limits::default(),
-                config: Value::Object(serde_json::Map::new()),
+                settings,
             });
         }
     }
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    entries.sort_by(|a: &Entry, b| a.settings.name.cmp(&b.settings.name));
     Ok(Manifest {
         default_filter: true,
         entries,
@@ -202,10 +252,10 @@ mod tests {
             panic!("one entry is expected")
         };
         assert_eq!(entry.component, Path::new("dir/a.wasm"));
-        assert_eq!(entry.directions, [Direction::Incoming, Direction::Outgoing]);
-        assert_eq!(entry.limits.call_time, Duration::from_millis(50));
-        assert_eq!(entry.limits.memory_bytes, 2 << 20);
-        assert_eq!(entry.config, serde_json::json!({"services": ["checkout"]}));
+        assert_eq!(entry.settings.directions, [Direction::Incoming, Direction::Outgoing]);
+        assert_eq!(entry.settings.limits.call_time, Duration::from_millis(50));
+        assert_eq!(entry.settings.limits.memory_bytes, 2 << 20);
+        assert_eq!(entry.settings.config, serde_json::json!({"services": ["checkout"]}));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod load;
 mod manifest;
 mod output;
 mod plugin;
+mod settings;
 
 use std::sync::Arc;
 
@@ -29,9 +30,10 @@ pub use self::context::{Context, Direction};
 pub use self::error::{Cause, Hook, LoadError, PluginError};
 pub use self::host::Host;
 pub use self::limits::{LimitReached, Limits};
-pub use self::load::{CONTRACT_VERSION, Settings, load};
+pub use self::load::{CONTRACT_VERSION, load};
 pub use self::manifest::ManifestError;
 pub use self::plugin::Plugin;
+pub use self::settings::{Grants, Isolation, Mode, OnFailure, Settings};
 use crate::config::{Config, FilterLists};
 
 /// Name of the built-in filter in the chain.
@@ -112,19 +114,14 @@ pub async fn build_chain(host: &Arc<Host>, config: &Config, generation: u64) -> 
     for entry in manifest.entries {
         let file = entry.component.display().to_string();
         let component = std::fs::read(&entry.component).map_err(|error| ChainError::Read {
-            plugin: entry.name.clone(),
+            plugin: entry.settings.name.to_string(),
             file: file.clone(),
             error,
         })?;
-        let settings = Settings {
-            name: entry.name.as_str().into(),
-            directions: entry.directions,
-            limits: entry.limits,
-            config: entry.config,
-        };
-        let loaded = load(host, &component, settings).await;
+        let name = entry.settings.name.to_string();
+        let loaded = load(host, &component, entry.settings).await;
         plugins.push(loaded.map_err(|error| ChainError::Load {
-            plugin: entry.name,
+            plugin: name,
             file,
             error,
         })?);
@@ -138,10 +135,8 @@ pub async fn build_chain(host: &Arc<Host>, config: &Config, generation: u64) -> 
 /// How the built-in filter is run: with the lists of the environment.
 pub fn default_filter_settings(lists: &FilterLists) -> Settings {
     Settings {
-        name: DEFAULT_FILTER.into(),
-        directions: vec![Direction::Incoming],
-        limits: Limits::default(),
         config: filter_config(lists),
+        ..Settings::named(DEFAULT_FILTER)
     }
 }
 

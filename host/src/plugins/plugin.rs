@@ -11,6 +11,7 @@ use super::convert::{Lowered, SubscriptionLists, lift};
 use super::error::{Cause, Hook, LoadError, PluginError, one_line};
 use super::instance::{Instance, Template};
 use super::limits::{LimitReached, Limits};
+use super::settings::Settings;
 use crate::event::Event;
 
 /// Instances kept warm: more calls at the same time than this are rare, and an instance costs memory.
@@ -20,7 +21,6 @@ const MAX_IDLE_INSTANCES: usize = 8;
 pub struct Plugin {
     template: Template,
     descriptor: lifecycle::Descriptor,
-    directions: Vec<Direction>,
     digest: String,
     idle: Mutex<Vec<Instance>>,
 }
@@ -51,18 +51,13 @@ impl std::fmt::Debug for Plugin {
 
 impl Plugin {
     /// Starts the first instance, asks it who it is, and configures it.
-    pub(super) async fn start(
-        template: Template,
-        directions: Vec<Direction>,
-        digest: String,
-    ) -> Result<Self, LoadError> {
+    pub(super) async fn start(template: Template, digest: String) -> Result<Self, LoadError> {
         let mut instance = template.instantiate().await?;
         let descriptor = instance.describe().await?;
         instance.configure(&template.config_text).await?;
         Ok(Self {
             template,
             descriptor,
-            directions,
             digest,
             idle: Mutex::new(vec![instance]),
         })
@@ -70,7 +65,7 @@ impl Plugin {
 
     /// Its name in the chain.
     pub fn name(&self) -> &Arc<str> {
-        &self.template.shared.name
+        &self.settings().name
     }
 
     /// SHA-256 of the component, in hexadecimal.
@@ -97,7 +92,12 @@ impl Plugin {
 
     /// Which ways it is run.
     pub fn directions(&self) -> &[Direction] {
-        &self.directions
+        &self.settings().directions
+    }
+
+    /// How it is run.
+    pub fn settings(&self) -> &Settings {
+        &self.template.shared.settings
     }
 
     pub(super) fn has_filter(&self) -> bool {
@@ -108,10 +108,10 @@ impl Plugin {
         self.template.hooks.transform.is_some()
     }
 
-    /// Whether the plugin asked to see events of this type.
+    /// Whether the plugin is to see events of this type: the chain file and the plugin itself may say so.
     pub(super) fn wants(&self, event: &Event) -> bool {
-        let globs = &self.descriptor.event_types;
-        globs.is_empty() || globs.iter().any(|glob| matches_glob(glob, &event.ty()))
+        let wants = |globs: &[String]| globs.is_empty() || globs.iter().any(|glob| matches_glob(glob, &event.ty()));
+        wants(&self.settings().event_types) && wants(&self.descriptor.event_types)
     }
 
     /// Runs the filter hook.
@@ -220,7 +220,7 @@ impl Plugin {
     }
 
     fn limits(&self) -> &Limits {
-        &self.template.shared.limits
+        &self.settings().limits
     }
 
     fn error(&self, hook: Hook, event: &Event, cause: Cause, output: Vec<String>) -> PluginError {
