@@ -219,7 +219,7 @@ fn summarize(counters: &Counters, plugins: &Plugins, pending: usize, kept: usize
     tracing::info!("stopped: {}", counted.join(" "));
     for plugin in &plugins.current().plugins {
         for (metric, value) in plugin.metrics() {
-            tracing::info!(plugin = %plugin.name(), metric, value, "plugin counted");
+            tracing::info!(plugin = %plugin.name(), metric, %value, "plugin counted");
         }
     }
 }

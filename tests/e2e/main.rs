@@ -32,6 +32,7 @@ mod outages;
 mod payloads;
 mod plugin_failures;
 mod plugin_loading;
+mod plugin_state;
 mod plugins;
 mod proxy;
 mod quick_start;

@@ -192,7 +192,7 @@ async fn what_plugins_log_is_in_the_log_with_their_name_and_has_a_limit() {
 
     assert_eq!(peers.delivered_ids(2).await, ["bad-1", "good"]);
     process
-        .wait_for_log("the rest of this call is left out", SOON)
+        .wait_for_log("lines of a plugin are left out", SOON)
         .await
         .unwrap();
     let lines = lines_with(&process, "plugin says");
@@ -203,6 +203,8 @@ async fn what_plugins_log_is_in_the_log_with_their_name_and_has_a_limit() {
         "bad-1",
         "told to be chatty",
         "number=0",
+        "direction=\"incoming\"",
+        &format!("digest=\"{}\"", &digest(&guest("guest_misbehaving.wasm"))[..12]),
         &event("").keptn_context,
     ] {
         assert!(lines[0].contains(word), "{word} is missing: {}", lines[0]);

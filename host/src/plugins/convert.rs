@@ -28,6 +28,9 @@ const FIELDS: [&str; 10] = [
     "data_base64",
 ];
 
+/// The specification recommends 20 and sets no limit.
+const MAX_EXTENSION_NAME_BYTES: usize = 100;
+
 /// The parts of an event that go into a hook. It owns what had to be decoded; the records borrow from it while the
 /// call runs.
 pub(super) struct Lowered<'a> {
@@ -281,6 +284,12 @@ pub(super) fn lift(returned: &CloudEventResult, received: &Event, reads: EventPa
                 problem: "is no extension attribute",
             });
         }
+        if !is_extension_name(&extension.name) && received.members().iter().all(|(name, _)| *name != extension.name) {
+            return Err(Malformed::BadAttribute {
+                attribute: extension.name.clone(),
+                problem: "is no name for an extension attribute: lower-case letters and digits only, at most 100",
+            });
+        }
         let value = match &extension.value {
             AttributeValueResult::Boolean(value) => AttributeValue::Boolean(*value),
             AttributeValueResult::Integer(value) => AttributeValue::Integer(*value),
@@ -314,6 +323,12 @@ pub(super) fn lift(returned: &CloudEventResult, received: &Event, reads: EventPa
         None => builder,
     };
     builder.finish()
+}
+
+/// Whether `CloudEvents` allows the name. An event that was received with another one may keep it.
+fn is_extension_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=MAX_EXTENSION_NAME_BYTES).contains(&name.len()) && name.bytes().all(is_allowed)
 }
 
 fn is_set(returned: &CloudEventResult, name: &str) -> bool {

@@ -22,6 +22,12 @@ pub enum LoadError {
     /// The engine refused it.
     #[error("cannot be linked: {0}")]
     Link(String),
+    /// It needs more than it may have.
+    #[error("cannot be started: it {0}; raise `memory` in its entry")]
+    TooBig(LimitReached),
+    /// What it says about itself cannot be used.
+    #[error("describes itself badly: {0}")]
+    Descriptor(String),
     /// A call at load time failed.
     #[error("{0}")]
     Call(String),
@@ -101,7 +107,9 @@ impl fmt::Display for PluginError {
         };
         write!(
             formatter,
-            "plugin {plugin:?} {version} ({hook}) on event {event_id:?} of type {event_type:?}: {cause}"
+            "plugin {plugin:?} {version} ({hook}) on event {event_id:?} of type {event_type:?}: {}",
+            // It may quote what the plugin returned.
+            one_line(&cause.to_string())
         )?;
         if !output.is_empty() {
             write!(formatter, "; it printed: {}", output.join(" | "))?;
@@ -115,12 +123,25 @@ const MAX_TEXT_BYTES: usize = 512;
 
 /// What a plugin says, fit for a log line: it may be megabytes long, and may quote an event with line breaks in it.
 pub(super) fn one_line(text: &str) -> String {
-    let cut = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
+    cut_line(text, MAX_TEXT_BYTES)
+}
+
+/// The same with another length.
+pub(super) fn cut_line(text: &str, max_bytes: usize) -> String {
+    let cut = &text[..text.floor_char_boundary(max_bytes)];
     let mut line: String = cut.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if cut.len() < text.len() {
         line.push('…');
     }
     line
+}
+
+/// A plugin called the host in a way that makes no sense, and the contract has no answer for it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum Misuse {
+    /// With its key.
+    #[error("called `state.increment` on {0:?}, which holds something other than a decimal number")]
+    NotANumber(String),
 }
 
 #[cfg(test)]

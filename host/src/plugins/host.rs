@@ -1,9 +1,10 @@
-//! What all plugins of the process share: one engine, one linker, one ticker.
+//! What all plugins of the process share: one engine, one linker, one ticker, and what is kept for each name.
 
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
 use super::compile::{Compiler, engine_config};
+use super::imports::kept::Keeper;
 use super::imports::{State, add_to_linker};
 use super::limits::Ticker;
 
@@ -13,6 +14,7 @@ pub struct Host {
     pub(super) linker: Linker<State>,
     pub(super) ticker: Ticker,
     pub(super) compiler: Compiler,
+    pub(super) keeper: Keeper,
 }
 
 impl std::fmt::Debug for Host {
@@ -38,6 +40,7 @@ impl Host {
             engine,
             linker,
             compiler,
+            keeper: Keeper::default(),
         })
     }
 

@@ -11,11 +11,17 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::bindings::exports::keptn::distributor::{filter, lifecycle, transform};
 use super::bindings::keptn::distributor::types::Failure;
-use super::error::{Cause, LoadError, one_line};
+use super::context::Direction;
+use super::descriptor::check_descriptor;
+use super::error::{Cause, LoadError, Misuse, one_line};
 use super::host::Host;
 use super::imports::{Shared, State};
-use super::limits::LimitReached;
+use super::limits::{LimitReached, MAX_HANDLES};
+use super::output::Call;
 use crate::event::Event;
+
+/// Problems of a configuration that are named; a plugin may find a million.
+const MAX_CONFIG_PROBLEMS: usize = 50;
 
 /// Which hooks a component has.
 #[derive(Clone)]
@@ -47,18 +53,9 @@ pub(super) struct Instance {
 impl Template {
     /// Starts an instance. It has to be configured before its first hook is called.
     pub(super) async fn instantiate(&self) -> Result<Instance, LoadError> {
-        let mut store = Store::new(&self.host.engine, State::new(Arc::clone(&self.shared)));
-        store.limiter(|state| &mut state.memory);
-        store.set_hostcall_fuel(self.shared.settings.limits.output_bytes);
-        store.epoch_deadline_callback(|context| {
-            let state = context.data();
-            if Instant::now() >= state.deadline {
-                return Err(wasmtime::Error::new(LimitReached::Time(state.call_time)));
-            }
-            Ok(UpdateDeadline::Yield(1))
-        });
+        let mut store = limited_store(&self.host, &self.shared);
         let call_time = self.shared.settings.limits.configure_time;
-        store.data_mut().start_call(call_time, "", "");
+        store.data_mut().start_call(call_time, Call::default());
         let instance = limited(&self.host, &mut store, call_time, async |store| {
             self.pre.instantiate_async(store).await
         });
@@ -94,11 +91,16 @@ impl Instance {
     pub(super) async fn call<R>(
         &mut self,
         event: &Event,
+        direction: Direction,
         call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<R>,
     ) -> Result<R, Cause> {
         let call_time = self.store.data().shared.settings.limits.call_time;
-        let context = event.keptn_context().unwrap_or_default();
-        self.store.data_mut().start_call(call_time, &event.id(), &context);
+        let about = Call {
+            event_id: &event.id(),
+            keptn_context: &event.keptn_context().unwrap_or_default(),
+            direction: Some(direction),
+        };
+        self.store.data_mut().start_call(call_time, about);
         self.calls += 1;
         limited(&self.host, &mut self.store, call_time, call).await
     }
@@ -108,35 +110,30 @@ impl Instance {
         let lifecycle = self.lifecycle.clone();
         let described = self.call_at_load(async |store| lifecycle.call_describe(store).await);
         let described = described.await;
-        described.map_err(|cause| failed_at_load(&self.store, "failed in `describe`", &cause))
+        let descriptor = described.map_err(|cause| failed_at_load(&self.store, "failed in `describe`", &cause))?;
+        check_descriptor(&descriptor)?;
+        Ok(descriptor)
     }
 
     /// Gives it its configuration.
     pub(super) async fn configure(&mut self, config_text: &str) -> Result<(), LoadError> {
         let lifecycle = self.lifecycle.clone();
         let configured = self.call_at_load(async |store| lifecycle.call_configure(store, config_text).await);
-        let problems = match configured.await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(problems)) => problems,
-            Err(cause) => return Err(failed_at_load(&self.store, "failed in `configure`", &cause)),
-        };
-        let problems = problems
-            .into_iter()
-            .map(|lifecycle::ConfigProblem { pointer, message }| {
-                if pointer.is_empty() {
-                    message
-                } else {
-                    format!("{pointer}: {message}")
-                }
-            });
-        Err(LoadError::Config(problems.collect()))
+        match configured.await {
+            Ok(Ok(())) => {
+                self.store.data_mut().memory.mark_start();
+                Ok(())
+            }
+            Ok(Err(problems)) => Err(LoadError::Config(in_words(&problems))),
+            Err(cause) => Err(failed_at_load(&self.store, "failed in `configure`", &cause)),
+        }
     }
 
     /// Whether it is due to be replaced: after many calls, or with little memory left. Guests leak.
     pub(super) fn is_worn(&self) -> bool {
         let state = self.store.data();
         let limits = &state.shared.settings.limits;
-        self.calls >= limits.calls_per_instance || state.memory.used > limits.memory_bytes / 4 * 3
+        self.calls >= limits.calls_per_instance || state.memory.is_low()
     }
 
     /// The last lines it printed during this call.
@@ -149,13 +146,29 @@ impl Instance {
         call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<R>,
     ) -> Result<R, Cause> {
         let call_time = self.store.data().shared.settings.limits.configure_time;
-        self.store.data_mut().start_call(call_time, "", "");
+        self.store.data_mut().start_call(call_time, Call::default());
         limited(&self.host, &mut self.store, call_time, call).await
     }
 }
 
+/// An empty store in which nothing gets more than the limits of the plugin say.
+pub(super) fn limited_store(host: &Host, shared: &Arc<Shared>) -> Store<State> {
+    let mut store = Store::new(&host.engine, State::new(Arc::clone(shared)));
+    store.limiter(|state| &mut state.memory);
+    store.set_hostcall_fuel(shared.settings.limits.output_bytes);
+    store.set_max_component_handles(MAX_HANDLES);
+    store.epoch_deadline_callback(|context| {
+        let state = context.data();
+        if Instant::now() >= state.deadline {
+            return Err(wasmtime::Error::new(LimitReached::Time(state.call_time)));
+        }
+        Ok(UpdateDeadline::Yield(1))
+    });
+    store
+}
+
 /// Runs guest code for at most `call_time`.
-async fn limited<R>(
+pub(super) async fn limited<R>(
     host: &Host,
     store: &mut Store<State>,
     call_time: Duration,
@@ -187,9 +200,19 @@ fn cause_of(error: &wasmtime::Error, state: &State) -> Cause {
     if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
         return Cause::Trap(format!("ended itself with exit code {}", exit.0));
     }
-    // The one limit that the engine has no type for.
-    if format!("{error:#}").contains("fuel allocated for hostcalls has been exhausted") {
+    if let Some(misuse) = error.downcast_ref::<Misuse>() {
+        return Cause::Trap(misuse.to_string());
+    }
+    let innermost = error.root_cause().to_string();
+    // The limits that the engine has no type for.
+    if innermost.contains("fuel allocated for hostcalls has been exhausted") {
         return Cause::Limit(LimitReached::Output(state.shared.settings.limits.output_bytes));
+    }
+    if innermost.contains("handle limit exceeded") || innermost.contains("resource table has no free keys") {
+        return Cause::Limit(LimitReached::Handles);
+    }
+    if innermost.starts_with("requested len ") {
+        return Cause::Limit(LimitReached::RandomBytes);
     }
     Cause::Trap(match error.downcast_ref::<Trap>() {
         Some(Trap::UnreachableCodeReached) => "panicked or aborted".to_owned(),
@@ -198,8 +221,26 @@ fn cause_of(error: &wasmtime::Error, state: &State) -> Cause {
             "reached outside of its memory (a bad pointer, or a stack used up by recursion)".to_owned()
         }
         Some(trap) => trap.to_string(),
-        None => format!("{error:#}").lines().next().unwrap_or_default().to_owned(),
+        None => one_line(&innermost),
     })
+}
+
+/// What `configure` found, of bounded length.
+fn in_words(problems: &[lifecycle::ConfigProblem]) -> Vec<String> {
+    let named = problems.iter().take(MAX_CONFIG_PROBLEMS);
+    let mut words: Vec<_> = named
+        .map(|lifecycle::ConfigProblem { pointer, message }| {
+            if pointer.is_empty() {
+                one_line(message)
+            } else {
+                format!("{}: {}", one_line(pointer), one_line(message))
+            }
+        })
+        .collect();
+    if problems.len() > MAX_CONFIG_PROBLEMS {
+        words.push(format!("and {} more", problems.len() - MAX_CONFIG_PROBLEMS));
+    }
+    words
 }
 
 fn failed_at_load(store: &Store<State>, what: &str, cause: &Cause) -> LoadError {

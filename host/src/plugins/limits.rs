@@ -1,17 +1,27 @@
 //! What a plugin may use: time, memory, output, host calls.
 //!
-//! Set on every instance by [`super::instance`]; nothing here knows what a plugin does.
+//! Set on every instance by [`super::instance`], and checked by [`super::load`] where a component declares what it
+//! needs; nothing here knows what a plugin does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use wasmtime::component::Component;
 use wasmtime::{Engine, ResourceLimiter};
 
 /// How often running guests are interrupted. A looping guest then lets others have the thread, and is stopped when its
 /// time is over.
 pub(super) const EPOCH_TICK: Duration = Duration::from_millis(10);
+
+/// Elements of all tables of an instance: generous for an interpreter's function tables.
+const MAX_TABLE_ELEMENTS: usize = 100_000;
+/// Things of the host that an instance may hold at a time, such as streams and timers.
+pub(super) const MAX_HANDLES: usize = 1000;
+/// Random bytes that a guest may ask for at once; they are made in the host's memory.
+pub(super) const MAX_RANDOM_BYTES: u64 = 64 << 10;
+const WASM_PAGE_BYTES: usize = 64 << 10;
 
 /// Limits of one plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +30,7 @@ pub struct Limits {
     pub call_time: Duration,
     /// Time for `configure`, which may build tables.
     pub configure_time: Duration,
-    /// Linear memory of one instance.
+    /// Linear memory of one instance, all its memories together.
     pub memory_bytes: usize,
     /// Bytes that one call may hand to the host: twice the largest event that NATS carries by default.
     pub output_bytes: usize,
@@ -28,8 +38,12 @@ pub struct Limits {
     pub output_events: usize,
     /// Calls of host functions during one call.
     pub host_calls: u32,
-    /// Lines that one call may log.
+    /// Lines that one call may log and print.
     pub log_lines: u32,
+    /// Bytes that one call may log and print.
+    pub log_bytes: usize,
+    /// Bytes that the plugin may keep as state, see `wit/README.md` for how they are counted.
+    pub state_bytes: usize,
     /// Calls after which an instance is replaced: guests leak.
     pub calls_per_instance: u32,
 }
@@ -44,6 +58,8 @@ impl Default for Limits {
             output_events: 64,
             host_calls: 10_000,
             log_lines: 100,
+            log_bytes: 64 << 10,
+            state_bytes: 1 << 20,
             calls_per_instance: 100_000,
         }
     }
@@ -63,6 +79,18 @@ pub enum LimitReached {
         /// Bytes it may have.
         limit: usize,
     },
+    /// Tables.
+    #[error("asked for {wanted} table elements, its limit is {MAX_TABLE_ELEMENTS}")]
+    Table {
+        /// Elements it would have had.
+        wanted: usize,
+    },
+    /// Handles.
+    #[error("held more than {MAX_HANDLES} streams, timers or other resources at a time")]
+    Handles,
+    /// Random bytes.
+    #[error("asked for more than {MAX_RANDOM_BYTES} random bytes at once")]
+    RandomBytes,
     /// Host calls.
     #[error("called host functions more than {0} times in one call")]
     HostCalls(u32),
@@ -79,35 +107,91 @@ pub enum LimitReached {
     },
 }
 
+/// Refuses a component that could not start for lack of memory, before anything of it runs.
+///
+/// # Errors
+/// With the memory that it declares as its least.
+pub(super) fn check_declared(component: &Component, limits: &Limits) -> Result<(), LimitReached> {
+    let pages = component
+        .resources_required()
+        .and_then(|needs| needs.max_initial_memory_size);
+    let wanted = usize::try_from(pages.unwrap_or(0)).map_or(usize::MAX, |pages| pages.saturating_mul(WASM_PAGE_BYTES));
+    let limit = limits.memory_bytes;
+    if wanted > limit {
+        return Err(LimitReached::Memory { wanted, limit });
+    }
+    Ok(())
+}
+
 /// Caps memory and tables, and says in words which cap was hit.
 #[derive(Debug)]
 pub(super) struct MemoryCap {
     limit: usize,
-    /// Largest size so far.
-    pub(super) used: usize,
+    used: usize,
+    /// What it had when it was configured.
+    used_at_start: usize,
+    last_growth: usize,
+    table_elements: usize,
+    last_table_growth: usize,
 }
 
 impl MemoryCap {
-    /// Elements of a table: generous for an interpreter's function tables.
-    const MAX_TABLE_ELEMENTS: usize = 20_000;
-
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, used: 0 }
+        Self {
+            limit,
+            used: 0,
+            used_at_start: 0,
+            last_growth: 0,
+            table_elements: 0,
+            last_table_growth: 0,
+        }
+    }
+
+    /// Takes what is used now for what the plugin needs.
+    pub(super) fn mark_start(&mut self) {
+        self.used_at_start = self.used;
+    }
+
+    /// Whether most of the memory that it had beyond its needs is gone. Counted from its needs, because an interpreter
+    /// may need nearly all of it from the start, and must not be replaced after every call.
+    pub(super) fn is_low(&self) -> bool {
+        let beyond_needs = self.limit.saturating_sub(self.used_at_start);
+        self.used > self.used_at_start + beyond_needs / 4 * 3
     }
 }
 
 impl ResourceLimiter for MemoryCap {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        if desired > self.limit {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let growth = desired.saturating_sub(current);
+        let wanted = self.used.saturating_add(growth);
+        if wanted > self.limit {
             let limit = self.limit;
-            return Err(wasmtime::Error::new(LimitReached::Memory { wanted: desired, limit }));
+            return Err(wasmtime::Error::new(LimitReached::Memory { wanted, limit }));
         }
-        self.used = self.used.max(desired);
+        self.used = wanted;
+        self.last_growth = growth;
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= Self::MAX_TABLE_ELEMENTS)
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.used -= std::mem::take(&mut self.last_growth);
+        Ok(())
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let growth = desired.saturating_sub(current);
+        let wanted = self.table_elements.saturating_add(growth);
+        if wanted > MAX_TABLE_ELEMENTS {
+            return Err(wasmtime::Error::new(LimitReached::Table { wanted }));
+        }
+        self.table_elements = wanted;
+        self.last_table_growth = growth;
+        Ok(true)
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.table_elements -= std::mem::take(&mut self.last_table_growth);
+        Ok(())
     }
 
     fn instances(&self) -> usize {
@@ -201,3 +285,6 @@ impl Drop for TickGuard<'_> {
         self.0.calls_ended.fetch_add(1, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests;

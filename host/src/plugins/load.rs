@@ -12,6 +12,7 @@ use super::error::LoadError;
 use super::host::Host;
 use super::imports::{Shared, State};
 use super::instance::{Hooks, Template};
+use super::limits::check_declared;
 use super::plugin::Plugin;
 use super::settings::Settings;
 
@@ -30,13 +31,15 @@ pub async fn load(host: &Arc<Host>, component: &[u8], settings: Settings) -> Res
     let component = host.deserialize(&native).map_err(linked)?;
     drop(native);
     check_imports(host, &component)?;
+    check_declared(&component, &settings.limits).map_err(LoadError::TooBig)?;
     let pre = host.linker.instantiate_pre(&component).map_err(linked)?;
+    let kept = host.keeper.of(&settings.name);
     let template = Template {
         hooks: Hooks::of(&pre, &host.engine)?,
         host: Arc::clone(host),
         pre,
         config_text: settings.config.to_string(),
-        shared: Arc::new(Shared::new(settings)),
+        shared: Arc::new(Shared::new(settings, &digest, kept)),
     };
     Plugin::start(template, digest).await
 }

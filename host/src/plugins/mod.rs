@@ -8,6 +8,7 @@ mod chain;
 mod compile;
 mod context;
 mod convert;
+mod descriptor;
 mod error;
 mod host;
 mod imports;
@@ -29,6 +30,7 @@ pub use self::compile::{COMMAND as COMPILE_COMMAND, Compiler, run_child as run_c
 pub use self::context::{Context, Direction};
 pub use self::error::{Cause, Hook, LoadError, PluginError};
 pub use self::host::Host;
+pub use self::imports::metrics::Metric;
 pub use self::limits::{LimitReached, Limits};
 pub use self::load::{CONTRACT_VERSION, load};
 pub use self::manifest::ManifestError;

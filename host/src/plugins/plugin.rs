@@ -9,6 +9,7 @@ use super::bindings::exports::keptn::distributor::{filter, lifecycle, transform}
 use super::context::{Context, Direction};
 use super::convert::{Lowered, SubscriptionLists, lift};
 use super::error::{Cause, Hook, LoadError, PluginError, one_line};
+use super::imports::metrics::Metric;
 use super::instance::{Instance, Template};
 use super::limits::{LimitReached, Limits};
 use super::settings::Settings;
@@ -78,9 +79,9 @@ impl Plugin {
         &self.descriptor.version
     }
 
-    /// What it counted, by name.
-    pub fn metrics(&self) -> BTreeMap<String, f64> {
-        self.template.shared.metrics()
+    /// What it counts and measures, by name; a plugin of the same name in an earlier chain may have begun.
+    pub fn metrics(&self) -> BTreeMap<String, Metric> {
+        self.template.shared.kept.metrics.values()
     }
 
     /// Names of its hooks.
@@ -125,7 +126,7 @@ impl Plugin {
             .take()
             .expect("only plugins with a filter are asked to filter");
         let answer = instance
-            .call(event, async |store| {
+            .call(event, context.direction, async |store| {
                 let event = lowered.event_record(&extensions);
                 hook.call_evaluate(store, event, lowered.context_record(context, &labels, &lists))
                     .await
@@ -152,7 +153,7 @@ impl Plugin {
             .take()
             .expect("only plugins with a transform are asked to transform");
         let answer = instance
-            .call(event, async |store| {
+            .call(event, context.direction, async |store| {
                 let event = lowered.event_record(&extensions);
                 hook.call_apply(store, event, lowered.context_record(context, &labels, &lists))
                     .await

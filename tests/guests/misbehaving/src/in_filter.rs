@@ -6,11 +6,12 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use crate::bindings::exports::keptn::distributor::filter::{CloudEvent, Failure, Verdict};
-use crate::bindings::keptn::distributor::{logging, state};
 use crate::orders::Behaviour;
+use crate::{on_host, on_wasi};
 
 const HUGE_REASON_BYTES: usize = 16 << 20;
 const HOARDED_BYTES: usize = 1 << 20;
+const LEAKED_BYTES: usize = 1 << 10;
 
 /// Behaves as told; passes when the order is for another place.
 pub(crate) fn behave(behaviour: Behaviour, count: u32, event: &CloudEvent) -> Result<Verdict, Failure> {
@@ -21,14 +22,34 @@ pub(crate) fn behave(behaviour: Behaviour, count: u32, event: &CloudEvent) -> Re
         Behaviour::Recurse => _ = descend(1),
         Behaviour::Exit => std::process::exit(3),
         Behaviour::Sleep => sleep(),
-        Behaviour::Chatty => chatter(count),
+        Behaviour::Chatty => on_host::chatter(count),
+        Behaviour::HugeLog => on_host::log_one_huge_line(),
+        Behaviour::MetricFlood => on_host::flood_metrics(),
+        Behaviour::SpinOnClock => on_wasi::spin_on_clock(),
+        Behaviour::Print => on_wasi::print(count),
+        Behaviour::PrintBytes => on_wasi::print_bytes(),
+        Behaviour::Handles => on_wasi::hoard_timers(),
+        Behaviour::Random => on_wasi::ask_for_random_bytes(),
+        Behaviour::Snoop => return Ok(Verdict::Drop(on_wasi::snoop())),
+        Behaviour::Leak => {
+            std::mem::forget(black_box(vec![1_u8; LEAKED_BYTES]));
+            return Ok(Verdict::Drop("leaked".to_owned()));
+        }
+        Behaviour::OddReason => {
+            return Ok(Verdict::Drop("first\nINFO forged\u{1b}[31m\u{0}".to_owned()));
+        }
+        Behaviour::BadUtf8 => return Ok(Verdict::Drop(not_utf8())),
         Behaviour::HugeReason => return Ok(Verdict::Drop("x".repeat(HUGE_REASON_BYTES))),
         Behaviour::Transient => return Err(Failure::Transient("told to fail for now".to_owned())),
         Behaviour::Permanent => {
             return Err(Failure::Permanent("told to fail for good".to_owned()));
         }
         Behaviour::Drop => return Ok(Verdict::Drop("not wanted".to_owned())),
-        Behaviour::State => return Ok(Verdict::Drop(answer_of_state().to_owned())),
+        Behaviour::State => return Ok(Verdict::Drop(on_host::answer_of_state().to_owned())),
+        Behaviour::StateFlood => return Ok(Verdict::Drop(on_host::flood_state())),
+        Behaviour::StateHuge => return Ok(Verdict::Drop(on_host::store_huge_value())),
+        Behaviour::StateCount => return Ok(Verdict::Drop(on_host::count_everywhere())),
+        Behaviour::StateText => on_host::add_to_text(),
         _ => {}
     }
     Ok(Verdict::Pass)
@@ -66,18 +87,9 @@ fn sleep() {
     std::thread::sleep(Duration::from_mins(1));
 }
 
-fn chatter(n_lines: u32) {
-    for number in 0..n_lines {
-        let fields = [("number".to_owned(), number.to_string())];
-        logging::log(logging::Level::Info, "told to be chatty", &fields);
-    }
-}
-
-fn answer_of_state() -> &'static str {
-    match state::get("key") {
-        Err(state::Error::Denied) => "denied",
-        Err(state::Error::QuotaExceeded) => "quota exceeded",
-        Ok(None) => "absent",
-        Ok(Some(_)) => "present",
-    }
+/// What only a broken language runtime makes.
+#[allow(unsafe_code, reason = "text that is none is what is wanted")]
+fn not_utf8() -> String {
+    // SAFETY: nothing looks at it before the host does, and the host checks.
+    unsafe { String::from_utf8_unchecked(black_box(vec![b'a', 0xff, 0xfe])) }
 }

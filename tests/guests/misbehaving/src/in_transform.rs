@@ -3,7 +3,7 @@
 //! Called by the `apply` hook. It knows nothing of the configuration.
 
 use crate::bindings::exports::keptn::distributor::transform::{CloudEvent, Emission, Outcome};
-use crate::bindings::keptn::distributor::types::EventData;
+use crate::bindings::keptn::distributor::types::{AttributeValue, EventData, Extension};
 use crate::orders::Behaviour;
 
 const HUGE_DATA_BYTES: usize = 16 << 20;
@@ -19,6 +19,7 @@ pub(crate) fn behave(behaviour: Behaviour, count: u32, event: CloudEvent) -> Out
             type_: String::new(),
             ..event
         }]),
+        Behaviour::BadNames => forward([with_bad_name(event)]),
         Behaviour::Publish => Outcome::Replace(vec![Emission::Publish(event)]),
         Behaviour::Rename => forward([with_json(event, "{\"renamed\":true}".to_owned())]),
         Behaviour::Split => forward([event.clone(), event.clone(), event]),
@@ -37,6 +38,14 @@ fn with_json(event: CloudEvent, text: String) -> CloudEvent {
         data: Some(EventData::Json(text)),
         ..event
     }
+}
+
+fn with_bad_name(mut event: CloudEvent) -> CloudEvent {
+    event.extensions.push(Extension {
+        name: "a\nINFO forged\u{1b}[31m".repeat(50_000),
+        value: AttributeValue::Boolean(true),
+    });
+    event
 }
 
 /// A JSON text, made in one piece: growing would take several times the memory, and the host may not give it.

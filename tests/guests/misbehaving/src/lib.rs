@@ -5,12 +5,21 @@
 //!
 //! - `behaviour`: one of those below; without it the guest passes and keeps everything
 //! - `only`: misbehave only for events whose id is this, or starts with it
-//! - `count`: how many events or log lines `many-events` and `chatty` make; a million without it
+//! - `count`: how many events or lines `many-events`, `chatty` and `print` make; a million without it
+//!
+//! In `describe`:
+//! - `loop-in-describe`: never returns
+//! - `trap-in-describe`: panics
+//! - `huge-description`: returns a description of 1 MiB
+//! - `huge-schema`: returns a JSON Schema of 10 MiB
+//! - `many-event-types`: names 20,000 event types
+//! - `forged-version`: returns a version with a line break in it
 //!
 //! In `configure`:
 //! - `loop-in-configure`: never returns
 //! - `trap-in-configure`: panics
 //! - `reject-config`: returns two problems, at `/behaviour` and `/only`
+//! - `many-problems`: returns 5,000 problems, each of two lines
 //!
 //! In the filter; the transform keeps:
 //! - `loop`: never returns
@@ -21,6 +30,21 @@
 //! - `sleep`: sleeps for 60 seconds, then passes
 //! - `chatty`: logs `count` lines, then passes
 //! - `huge-reason`: drops with a reason of 16 MiB
+//! - `odd-reason`: drops with a reason that has control characters in it
+//! - `bad-utf8`: drops with a reason that is not UTF-8
+//! - `spin-on-clock`: asks for the time without end
+//! - `huge-log`: logs one line of 1 MiB with 10,000 fields
+//! - `print`: prints `count` lines
+//! - `print-bytes`: prints a line that is not UTF-8, a long one, and a part of one
+//! - `handles`: makes timers and keeps them, without end
+//! - `random`: asks for 64 MiB of random bytes
+//! - `snoop`: drops, and the reason names what it found of the host: environment, arguments, files, network
+//! - `leak`: loses 1 KiB, and drops
+//! - `metric-flood`: counts under 3,000 names, uses 3,000 bad ones, and sets what is no number
+//! - `state-flood`: stores until it may not; the reason says how many keys there was room for
+//! - `state-huge`: stores a value of 1.5 MiB; the reason says how that was answered
+//! - `state-count`: counts events in the state, a counter and a gauge; the reason says how many
+//! - `state-text`: adds to a text
 //! - `transient`, `permanent`: answers with that failure
 //! - `drop`: drops with the reason "not wanted"
 //! - `state`: drops, and the reason says what `state.get` answered: "denied", "quota exceeded", "absent" or "present"
@@ -30,14 +54,18 @@
 //! - `huge-event`: returns the event with 16 MiB of data
 //! - `bad-json`: returns the event with JSON data that is not JSON
 //! - `bad-event`: returns the event with an empty id and an empty type
+//! - `bad-names`: returns the event with an extension whose name has control characters in it and is 1 MiB long
 //! - `publish`: asks to publish the event
 //! - `rename`: returns the event with the data `{"renamed":true}`
 //! - `split`: returns three events with the received id
 //! - `empty`: returns no event
 //! - `keep`: keeps
 
+mod in_describe;
 mod in_filter;
 mod in_transform;
+mod on_host;
+mod on_wasi;
 mod orders;
 
 use std::cell::RefCell;
@@ -73,14 +101,8 @@ struct Component;
 
 impl lifecycle::Guest for Component {
     fn describe() -> lifecycle::Descriptor {
-        lifecycle::Descriptor {
-            name: "misbehaving".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            description: "Misbehaves as its configuration says".to_owned(),
-            config_schema: String::new(),
-            event_types: Vec::new(),
-            reads: lifecycle::EventParts::OPTIONAL_ATTRIBUTES | lifecycle::EventParts::DATA,
-        }
+        let behaviour = Orders::read(config::get).map_or(Behaviour::Keep, |orders| orders.at_start());
+        in_describe::behave(behaviour)
     }
 
     fn configure(_config: String) -> Result<(), Vec<lifecycle::ConfigProblem>> {
@@ -97,6 +119,7 @@ impl lifecycle::Guest for Component {
                     problem("/only", "told to reject this as well"),
                 ]);
             }
+            Behaviour::ManyProblems => return Err(vec![problem("/only", "told to\nreject"); 5000]),
             _ => {}
         }
         ORDERS.set(orders);

@@ -5,10 +5,18 @@
 /// One way to behave. Named in the configuration as in [`BEHAVIOURS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behaviour {
+    // in `describe`
+    LoopInDescribe,
+    TrapInDescribe,
+    HugeDescription,
+    HugeSchema,
+    ManyEventTypes,
+    ForgedVersion,
     // in `configure`
     LoopInConfigure,
     TrapInConfigure,
     RejectConfig,
+    ManyProblems,
     // in the filter
     Loop,
     Hog,
@@ -18,6 +26,21 @@ pub(crate) enum Behaviour {
     Sleep,
     Chatty,
     HugeReason,
+    OddReason,
+    BadUtf8,
+    SpinOnClock,
+    HugeLog,
+    Print,
+    PrintBytes,
+    Handles,
+    Random,
+    Snoop,
+    Leak,
+    MetricFlood,
+    StateFlood,
+    StateHuge,
+    StateCount,
+    StateText,
     Transient,
     Permanent,
     Drop,
@@ -27,6 +50,7 @@ pub(crate) enum Behaviour {
     HugeEvent,
     BadJson,
     BadEvent,
+    BadNames,
     Publish,
     Rename,
     Split,
@@ -34,10 +58,17 @@ pub(crate) enum Behaviour {
     Keep,
 }
 
-const BEHAVIOURS: [(&str, Behaviour); 24] = [
+const BEHAVIOURS: [(&str, Behaviour); 47] = [
+    ("loop-in-describe", Behaviour::LoopInDescribe),
+    ("trap-in-describe", Behaviour::TrapInDescribe),
+    ("huge-description", Behaviour::HugeDescription),
+    ("huge-schema", Behaviour::HugeSchema),
+    ("many-event-types", Behaviour::ManyEventTypes),
+    ("forged-version", Behaviour::ForgedVersion),
     ("loop-in-configure", Behaviour::LoopInConfigure),
     ("trap-in-configure", Behaviour::TrapInConfigure),
     ("reject-config", Behaviour::RejectConfig),
+    ("many-problems", Behaviour::ManyProblems),
     ("loop", Behaviour::Loop),
     ("hog", Behaviour::Hog),
     ("trap", Behaviour::Trap),
@@ -46,6 +77,21 @@ const BEHAVIOURS: [(&str, Behaviour); 24] = [
     ("sleep", Behaviour::Sleep),
     ("chatty", Behaviour::Chatty),
     ("huge-reason", Behaviour::HugeReason),
+    ("odd-reason", Behaviour::OddReason),
+    ("bad-utf8", Behaviour::BadUtf8),
+    ("spin-on-clock", Behaviour::SpinOnClock),
+    ("huge-log", Behaviour::HugeLog),
+    ("print", Behaviour::Print),
+    ("print-bytes", Behaviour::PrintBytes),
+    ("handles", Behaviour::Handles),
+    ("random", Behaviour::Random),
+    ("snoop", Behaviour::Snoop),
+    ("leak", Behaviour::Leak),
+    ("metric-flood", Behaviour::MetricFlood),
+    ("state-flood", Behaviour::StateFlood),
+    ("state-huge", Behaviour::StateHuge),
+    ("state-count", Behaviour::StateCount),
+    ("state-text", Behaviour::StateText),
     ("transient", Behaviour::Transient),
     ("permanent", Behaviour::Permanent),
     ("drop", Behaviour::Drop),
@@ -54,6 +100,7 @@ const BEHAVIOURS: [(&str, Behaviour); 24] = [
     ("huge-event", Behaviour::HugeEvent),
     ("bad-json", Behaviour::BadJson),
     ("bad-event", Behaviour::BadEvent),
+    ("bad-names", Behaviour::BadNames),
     ("publish", Behaviour::Publish),
     ("rename", Behaviour::Rename),
     ("split", Behaviour::Split),
@@ -106,7 +153,7 @@ impl Orders {
         Ok(orders)
     }
 
-    /// How to behave in `configure`, where there is no event yet.
+    /// How to behave in `describe` and `configure`, where there is no event yet.
     pub(crate) fn at_start(&self) -> Behaviour {
         self.behaviour
     }
