@@ -38,9 +38,9 @@ test: setup lint reproducible guests ## Run everything that CI runs
 	@tests/support/run-tests.sh
 
 .PHONY: soak
-soak: setup guests ## Run the tests of lost events at full length, with a release build (about 40 min)
+soak: setup guests ## Run the tests of lost events and of leaking plugins at full length, with a release build (about 40 min)
 	$(call step,soak)
-	@SOAK=1 cargo test --release --package distributor --test e2e jetstream:: -- --test-threads=1 --nocapture
+	@SOAK=1 cargo test --release --package distributor --test e2e -- jetstream:: plugin_recycling:: --test-threads=1 --nocapture
 
 .PHONY: lint
 lint: ## Check format, clippy, documentation and dependencies
