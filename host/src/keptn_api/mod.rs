@@ -21,8 +21,12 @@ use crate::tls::Trust;
 
 /// Of an answer with an error so much is shown.
 const MAX_MESSAGE_CHARS: usize = 200;
-/// Larger answers are not taken: a page of open events may be large, but not that large.
+/// Larger answers are not taken in one piece.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// Nor in pieces: a list of open events may be large, but not that large.
+const MAX_STREAMED_BYTES: u64 = 1 << 30;
+/// Of an answer with an error so much is read.
+const MAX_PROBLEM_BYTES: usize = 64 << 10;
 
 /// A client of the Keptn API. Cheap to clone: connections and tokens are shared.
 #[derive(Debug, Clone)]
@@ -42,6 +46,13 @@ pub struct Call {
     pub url: Url,
     /// JSON, if any.
     pub body: Option<Bytes>,
+}
+
+/// An answer with a status from 200 to 204, of which the body is still to be read.
+#[derive(Debug)]
+pub struct Answer {
+    response: reqwest::Response,
+    n_read: u64,
 }
 
 /// Why a call gave nothing.
@@ -112,6 +123,14 @@ impl KeptnApi {
     /// # Errors
     /// Why there is no answer.
     pub async fn call(&self, call: Call) -> Result<Bytes, CallError> {
+        self.open(call).await?.whole().await
+    }
+
+    /// As [`Self::call`], for an answer that may be too large to be held in memory.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn open(&self, call: Call) -> Result<Answer, CallError> {
         let mut may_renew = true;
         loop {
             let mut headers = HeaderMap::new();
@@ -128,7 +147,7 @@ impl KeptnApi {
         }
     }
 
-    async fn send(&self, call: &Call, headers: HeaderMap) -> Result<Bytes, CallError> {
+    async fn send(&self, call: &Call, headers: HeaderMap) -> Result<Answer, CallError> {
         let request = self.client.request(call.method.clone(), call.url.clone());
         let mut request = request
             .headers(headers)
@@ -143,28 +162,61 @@ impl KeptnApi {
         if let Some(timeout) = self.timeout {
             request = request.timeout(timeout);
         }
-        let mut response = request.send().await.map_err(unreachable)?;
+        let response = request.send().await.map_err(unreachable)?;
         let (status, retry_after) = (response.status(), retry_after(response.headers()));
-        // At once where the length is known: growing would take up to three times as much for a moment.
-        let length = response
-            .content_length()
-            .and_then(|length| usize::try_from(length).ok());
-        let mut body = Vec::with_capacity(length.unwrap_or_default().min(MAX_ANSWER_BYTES));
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(CallError::Answer(format!("it has more than {MAX_ANSWER_BYTES} bytes")));
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let answer = Answer { response, n_read: 0 };
         if (200..=204).contains(&status.as_u16()) {
-            return Ok(body.into());
+            return Ok(answer);
         }
+        let problem = answer.start(MAX_PROBLEM_BYTES).await?;
         Err(CallError::Status {
             status,
-            message: self.access.without_tokens(message(&body)),
+            message: self.access.without_tokens(message(&problem)),
             retry_after,
         })
     }
+}
+
+impl Answer {
+    /// The next piece of the body; none at its end.
+    ///
+    /// # Errors
+    /// When the connection breaks, or the body is far too large.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, CallError> {
+        let chunk = self.response.chunk().await.map_err(unreachable)?;
+        self.n_read += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        if self.n_read > MAX_STREAMED_BYTES {
+            return Err(too_large(MAX_STREAMED_BYTES));
+        }
+        Ok(chunk)
+    }
+
+    /// All of it.
+    async fn whole(self) -> Result<Bytes, CallError> {
+        let body = self.start(MAX_ANSWER_BYTES + 1).await?;
+        if body.len() > MAX_ANSWER_BYTES {
+            return Err(too_large(MAX_ANSWER_BYTES as u64));
+        }
+        Ok(body)
+    }
+
+    /// What fits into so many bytes.
+    async fn start(mut self, n_bytes: usize) -> Result<Bytes, CallError> {
+        // At once where the length is known: growing would take up to three times as much for a moment.
+        let length = self.response.content_length();
+        let length = length.and_then(|length| usize::try_from(length).ok());
+        let mut body = Vec::with_capacity(length.unwrap_or_default().min(n_bytes));
+        while body.len() < n_bytes
+            && let Some(chunk) = self.chunk().await?
+        {
+            body.extend_from_slice(&chunk[..chunk.len().min(n_bytes - body.len())]);
+        }
+        Ok(body.into())
+    }
+}
+
+fn too_large(limit: u64) -> CallError {
+    CallError::Answer(format!("it has more than {limit} bytes"))
 }
 
 /// What the API says about an error: JSON with a message, or text.

@@ -2,6 +2,7 @@
 //!
 //! Called by [`super`] for each page, one at a time. It knows nothing of requests.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::open::{EventKey, OpenEvents};
-use super::page::Page;
+use super::page::Listed;
 use super::plan::Query;
 use crate::budget::{Budget, Held};
 use crate::dispatch::{Dispatcher, Received};
@@ -21,7 +22,29 @@ use crate::subscription::Match;
 const STUCK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Bytes of a page that wait until there is room for them; the rest is found again by the next poll.
-const MAX_BYTES: usize = 4 << 20;
+const MAX_BYTES: usize = 2 << 20;
+
+/// What is owed of one page: as much of it as may wait, the oldest, which the control plane lists last.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    events: VecDeque<(EventKey, Bytes)>,
+    n_bytes: usize,
+    is_cut: bool,
+}
+
+impl Owed {
+    /// Adds the next event of the page.
+    pub(super) fn add(&mut self, listed: Listed<'_>) {
+        self.n_bytes += listed.bytes.len();
+        self.events
+            .push_back((listed.key, Bytes::copy_from_slice(listed.bytes)));
+        while self.n_bytes > MAX_BYTES && self.events.len() > 1 {
+            let newest = self.events.pop_front();
+            self.n_bytes -= newest.map_or(0, |(_, bytes)| bytes.len());
+            self.is_cut = true;
+        }
+    }
+}
 
 /// What takes events on.
 #[derive(Debug)]
@@ -61,23 +84,10 @@ impl Intake {
         }
     }
 
-    /// Takes on what is owed of a page, the oldest first: that is what the control plane lists last.
-    pub(super) async fn take(&mut self, query: &Query, page: Page) -> Result<(), Interrupted> {
-        let keys: Vec<EventKey> = page.events.iter().map(|listed| listed.key).collect();
-        let owed = self.open.listed(&query.topic, &keys, &query.wanted_by);
+    /// Takes on what is owed of a page, the oldest first.
+    pub(super) async fn take(&mut self, query: &Query, owed: Owed) -> Result<(), Interrupted> {
         self.report_memory();
-        let mut n_bytes = 0;
-        let taken = owed.iter().rev().map_while(|&place| {
-            let listed = page.events[place];
-            let event = page.event(listed);
-            n_bytes += event.len();
-            // A copy: the page can go while its events wait.
-            (n_bytes <= MAX_BYTES || n_bytes == event.len()).then(|| (listed.key, Bytes::copy_from_slice(&event)))
-        });
-        let taken: Vec<_> = taken.collect();
-        drop(page);
-        let is_all = taken.len() == owed.len();
-        for (key, bytes) in taken {
+        for (key, bytes) in owed.events.into_iter().rev() {
             if !self.dispatcher.deliveries.is_accepting() {
                 return Err(Interrupted::NotReady);
             }
@@ -96,7 +106,7 @@ impl Intake {
                 self.dispatch(query, &bytes, receipt).await;
             }
         }
-        if is_all { Ok(()) } else { Err(Interrupted::NoRoom) }
+        if owed.is_cut { Err(Interrupted::NoRoom) } else { Ok(()) }
     }
 
     async fn dispatch(&mut self, query: &Query, listed: &Bytes, receipt: Receipt) {

@@ -24,11 +24,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::intake::{Intake, Interrupted};
+use self::intake::{Intake, Interrupted, Owed};
 pub use self::open::OpenEvents;
 pub(crate) use self::open::{EventKey, SubscriptionKey, SubscriptionKeys};
 use self::pace::Pace;
-use self::page::{Page, PageError};
+use self::page::{PageError, PageReader};
 use self::plan::{Plan, Query};
 use crate::budget::Budget;
 use crate::config::{ApiService, FilterLists};
@@ -181,6 +181,7 @@ struct List {
 /// What the lists of one poll have in common.
 struct Session<'a> {
     api: &'a KeptnApi,
+    open: &'a OpenEvents,
     intake: &'a Mutex<Intake>,
     counters: &'a Counters,
     /// Whether one list has found the control plane away.
@@ -260,6 +261,7 @@ impl Poller {
             .keep_topics(self.plan.queries.iter().map(|query| &query.topic));
         let session = Session {
             api: &self.source.api,
+            open: &self.open,
             intake: &self.intake,
             counters: &self.source.dispatcher.counters,
             is_away: AtomicBool::new(false),
@@ -356,27 +358,10 @@ impl Session<'_> {
                 return Err(PollError::Skipped);
             }
             self.counters.polls.increment();
-            let path = list.query.path(list.page_size, page_key.as_deref());
-            let call = Call {
-                method: Method::GET,
-                url: self.api.url(ApiService::ControlPlane, &path),
-                body: None,
+            let next = match self.page(list, page_key.as_deref(), &mut first_event).await {
+                Err(PollError::Call(error)) if list.asks_for_less(&error) => continue,
+                next => next?,
             };
-            let body = match self.api.call(call).await {
-                Ok(body) => body,
-                Err(error) if list.asks_for_less(&error) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let page = Page::parse(body)?;
-            let first = page.events.first().map(|listed| listed.key);
-            if page_key.is_none() {
-                first_event = first;
-            } else if first.is_some() && first == first_event {
-                return Err(PollError::Repeated);
-            }
-            let next = page.next.clone();
-            let taken = self.intake.lock().await.take(&list.query, page).await;
-            taken.map_err(PollError::Interrupted)?;
             match next {
                 None => return Ok(()),
                 next if next == page_key => return Err(PollError::Endless),
@@ -384,6 +369,54 @@ impl Session<'_> {
             }
         }
         Err(PollError::Endless)
+    }
+
+    /// Takes on a page, when all of it was read. Returns what to ask for next.
+    async fn page(
+        &self,
+        list: &List,
+        page_key: Option<&str>,
+        first_event: &mut Option<EventKey>,
+    ) -> Result<Option<String>, PollError> {
+        let query = &list.query;
+        let path = query.path(list.page_size, page_key);
+        let mut answer = self
+            .api
+            .open(Call {
+                method: Method::GET,
+                url: self.api.url(ApiService::ControlPlane, &path),
+                body: None,
+            })
+            .await?;
+        let mut page = PageReader::default();
+        let mut owed = Owed::default();
+        let mut is_first = true;
+        loop {
+            let piece = answer.chunk().await?;
+            match &piece {
+                Some(piece) => page.add(piece),
+                None => page.end(),
+            }
+            while let Some(listed) = page.event()? {
+                if std::mem::take(&mut is_first) {
+                    if page_key.is_none() {
+                        *first_event = Some(listed.key);
+                    } else if *first_event == Some(listed.key) {
+                        return Err(PollError::Repeated);
+                    }
+                }
+                if self.open.is_owed(&query.topic, listed.key, &query.wanted_by) {
+                    owed.add(listed);
+                }
+            }
+            if piece.is_none() {
+                break;
+            }
+        }
+        let next = page.finish()?;
+        let taken = self.intake.lock().await.take(query, owed).await;
+        taken.map_err(PollError::Interrupted)?;
+        Ok(next)
     }
 }
 

@@ -135,22 +135,14 @@ impl OpenEvents {
         state.n_events = state.topics.values().map(|topic| topic.events.len()).sum();
     }
 
-    /// Notes that a page had these events, and returns the places of those that may have to be taken.
-    pub(super) fn listed(&self, topic: &Arc<str>, events: &[EventKey], wanted_by: &[SubscriptionKey]) -> Vec<usize> {
+    /// Notes that an event is listed. Whether it may have to be taken.
+    pub(super) fn is_owed(&self, topic: &Arc<str>, event: EventKey, wanted_by: &[SubscriptionKey]) -> bool {
         let mut state = self.state();
         let topic = state.topic(topic);
-        let now = Instant::now();
-        let mut unsettled = Vec::new();
-        for (place, event) in events.iter().enumerate() {
-            let is_owed = topic.events.get_mut(event).is_none_or(|known| {
-                known.round = topic.round;
-                known.is_due(now) && wanted_by.iter().any(|key| !known.settled.contains(key))
-            });
-            if is_owed {
-                unsettled.push(place);
-            }
-        }
-        unsettled
+        topic.events.get_mut(&event).is_none_or(|known| {
+            known.round = topic.round;
+            wanted_by.iter().any(|key| !known.settled.contains(key)) && known.is_due(Instant::now())
+        })
     }
 
     /// Takes an event on, and returns whom it is owed to. None: to nobody now, or memory is full.
@@ -327,12 +319,9 @@ mod tests {
 
     /// Takes everything that is owed of a complete list.
     fn poll(open: &OpenEvents, ids: &[&str], wanted_by: &[SubscriptionKey]) -> Vec<String> {
-        let keys: Vec<_> = ids.iter().map(|id| key(id)).collect();
-        let owed = open.listed(&topic(), &keys, wanted_by);
-        let taken = owed
-            .into_iter()
-            .filter(|&place| open.take(&topic(), keys[place], wanted_by).is_some());
-        let taken = taken.map(|place| ids[place].to_owned()).collect();
+        let owed = ids.iter().filter(|id| open.is_owed(&topic(), key(id), wanted_by));
+        let taken = owed.filter(|id| open.take(&topic(), key(id), wanted_by).is_some());
+        let taken = taken.map(|&id| id.to_owned()).collect();
         open.end_round(&topic());
         taken
     }
@@ -415,7 +404,7 @@ mod tests {
         poll(&open, &["1"], &[A]);
         open.settle(&topic(), key("1"), &[A]);
         for _ in 0..=KEPT_ROUNDS {
-            open.listed(&topic(), &[], &[A]);
+            assert!(open.is_owed(&topic(), key("another"), &[A]));
         }
         assert!(poll(&open, &["1"], &[A]).is_empty());
     }

@@ -1,28 +1,71 @@
-//! One page of the list of open events: where its events stand in the bytes, and how to ask for the next one.
+//! One page of the list of open events, read while it arrives: event by event, and how to ask for the next page.
 //!
-//! Read by [`super::intake`]. All of it is checked to be JSON; nothing is taken apart that is not needed to recognise an
-//! event, because most of a list is known already.
+//! Read by [`super`]. All of it is checked to be JSON; nothing is taken apart that is not needed to recognise an event,
+//! because most of a list is known already. What was read is forgotten, so that a list of any length takes no more
+//! memory than its largest event.
 
-use bytes::Bytes;
+use std::ops::Range;
+
 use serde::Deserialize;
 
 use super::open::EventKey;
-use crate::json::{Kind, Scanner, Span, SyntaxError};
+use crate::json::{Scanner, Span, SyntaxError};
 
-/// One answer of the control plane.
-#[derive(Debug)]
-pub(super) struct Page {
-    body: Bytes,
-    pub(super) events: Vec<Listed>,
-    /// What to ask for next; none at the end of the list.
-    pub(super) next: Option<String>,
+/// A larger event is not read.
+const MAX_EVENT_BYTES: usize = 64 << 20;
+/// How far before the end of what has arrived an error may be that more bytes would heal: a word or an escape that is cut
+/// in two is an error at its start.
+const LONGEST_CUT: usize = 6;
+
+/// Reads a page out of pieces.
+#[derive(Debug, Default)]
+pub(super) struct PageReader {
+    /// What has arrived; what was read of it ends at `position`.
+    buffer: Vec<u8>,
+    position: usize,
+    /// Bytes that stood before the buffer.
+    n_forgotten: usize,
+    expected: Expected,
+    member: Member,
+    /// A value that was not complete is tried again when this much of it is there. Twice as much each time, so that a
+    /// large one is not scanned over and over.
+    enough: usize,
+    has_ended: bool,
+    has_list: bool,
+    next: Option<String>,
+}
+
+/// What comes next.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    #[default]
+    Object,
+    NameOrEnd,
+    Name,
+    Colon,
+    Value,
+    AfterValue,
+    EventOrEnd,
+    Event,
+    AfterEvent,
+    Nothing,
+}
+
+/// Whose value comes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Member {
+    Events,
+    NextPageKey,
+    #[default]
+    Other,
 }
 
 /// An event of a page.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Listed {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Listed<'a> {
     pub(super) key: EventKey,
-    span: Span,
+    /// As they were sent.
+    pub(super) bytes: &'a [u8],
 }
 
 /// Why an answer is no page.
@@ -34,75 +77,199 @@ pub(super) enum PageError {
     NotJson(#[from] SyntaxError),
     #[error("it is no JSON object with a list of events")]
     NoList,
+    #[error("an event in it has more than {MAX_EVENT_BYTES} bytes")]
+    TooLarge,
 }
 
-impl Page {
-    pub(super) fn parse(body: Bytes) -> Result<Self, PageError> {
-        if std::str::from_utf8(&body).is_err() || u32::try_from(body.len()).is_err() {
-            return Err(PageError::NotText);
-        }
-        let mut scanner = Scanner::new(&body);
-        if !scanner.peek_is_object() {
-            scanner.value()?;
-            return Err(PageError::NoList);
-        }
-        let mut events = None;
-        let mut next = None;
-        scanner.object(|scanner, name| {
-            match name.of(&body) {
-                b"events" => events = list(scanner, &body)?,
-                b"nextPageKey" => {
-                    let value = scanner.value()?;
-                    next = page_key(value.span.of(&body));
-                }
-                _ => {
-                    scanner.value()?;
-                }
-            }
-            Ok::<(), SyntaxError>(())
-        })?;
-        scanner.end()?;
-        let events = events.ok_or(PageError::NoList)?;
-        Ok(Self { body, events, next })
+impl PageReader {
+    /// Takes the next piece of the answer. To be called when [`Self::event`] has nothing more.
+    pub(super) fn add(&mut self, piece: &[u8]) {
+        self.buffer.drain(..self.position);
+        self.n_forgotten += self.position;
+        self.position = 0;
+        self.buffer.extend_from_slice(piece);
     }
 
-    /// The bytes of an event.
-    pub(super) fn event(&self, listed: Listed) -> Bytes {
-        self.body.slice(listed.span.start as usize..listed.span.end as usize)
+    /// Notes that there are no more pieces.
+    pub(super) fn end(&mut self) {
+        self.has_ended = true;
     }
-}
 
-/// None: there is something else than a list.
-fn list(scanner: &mut Scanner<'_>, body: &[u8]) -> Result<Option<Vec<Listed>>, SyntaxError> {
-    if !scanner.peek_is_array() {
-        let value = scanner.value()?;
-        return Ok((value.kind == Kind::Null).then(Vec::new));
-    }
-    let mut events = Vec::new();
-    scanner.array(|scanner| {
-        let mut id = Span::ABSENT;
-        let span = if scanner.peek_is_object() {
-            let start = scanner.position();
-            scanner.object(|scanner, name| {
-                let value = scanner.value()?;
-                if name.of(body) == b"id" {
-                    id = value.text().unwrap_or(Span::ABSENT);
+    /// The next event; none while it has not arrived, and at the end.
+    pub(super) fn event(&mut self) -> Result<Option<Listed<'_>>, PageError> {
+        use Expected as E;
+        loop {
+            let Some(byte) = self.peek() else {
+                return match self.expected {
+                    E::Nothing => Ok(None),
+                    _ if self.has_ended => Err(self.error("the end is missing")),
+                    _ => Ok(None),
+                };
+            };
+            self.expected = match (self.expected, byte) {
+                (E::Object, b'{') => self.pass(E::NameOrEnd),
+                (E::NameOrEnd | E::AfterValue, b'}') => self.pass(E::Nothing),
+                (E::AfterValue, b',') => self.pass(E::Name),
+                (E::Colon, b':') => self.pass(E::Value),
+                (E::EventOrEnd | E::AfterEvent, b']') => self.pass(E::AfterValue),
+                (E::AfterEvent, b',') => self.pass(E::Event),
+                (E::NameOrEnd | E::Name, b'"') => match self.name()? {
+                    Some(member) => {
+                        self.member = member;
+                        E::Colon
+                    }
+                    None => return Ok(None),
+                },
+                (E::Value, b'[') if self.member == Member::Events => {
+                    self.has_list = true;
+                    self.pass(E::EventOrEnd)
                 }
-                Ok::<(), SyntaxError>(())
-            })?;
-            Span {
-                start,
-                end: scanner.position(),
-            }
+                (E::Value, _) if self.value()? => E::AfterValue,
+                (E::Value, _) => return Ok(None),
+                (E::EventOrEnd | E::Event, _) => {
+                    let Some((id, event)) = self.scan(event_id)? else {
+                        return Ok(None);
+                    };
+                    self.expected = E::AfterEvent;
+                    // What has no id is at least recognised when it comes again as it is.
+                    let id = if id.is_empty() { event.clone() } else { id };
+                    return Ok(Some(Listed {
+                        key: EventKey::of(&self.buffer[id]),
+                        bytes: &self.buffer[event],
+                    }));
+                }
+                (_, byte) => return Err(self.unexpected(byte)),
+            };
+        }
+    }
+
+    /// What to ask for next, when all of the page was read; none at the end of the list.
+    pub(super) fn finish(self) -> Result<Option<String>, PageError> {
+        if self.has_list {
+            Ok(self.next)
         } else {
-            scanner.value()?.span
+            Err(PageError::NoList)
+        }
+    }
+
+    /// Reads the name of a member; none while it is not complete.
+    fn name(&mut self) -> Result<Option<Member>, PageError> {
+        let name = self.scan(|scanner, _| Ok(scanner.value()?.text().unwrap_or_default()))?;
+        Ok(name.map(|(name, _)| match &self.buffer[name] {
+            b"events" => Member::Events,
+            b"nextPageKey" => Member::NextPageKey,
+            _ => Member::Other,
+        }))
+    }
+
+    /// Reads the value of a member; false while it is not complete.
+    fn value(&mut self) -> Result<bool, PageError> {
+        let Some((value, _)) = self.scan(|scanner, _| Ok(scanner.value()?.span))? else {
+            return Ok(false);
         };
-        // What has no id is at least recognised when it comes again as it is.
-        let key = EventKey::of(if id.is_empty() { span } else { id }.of(body));
-        events.push(Listed { key, span });
+        let value = &self.buffer[value];
+        match self.member {
+            Member::Events => self.has_list = value == b"null",
+            Member::NextPageKey => self.next = page_key(value),
+            Member::Other => {}
+        }
+        Ok(true)
+    }
+
+    /// The next byte that is no white space.
+    fn peek(&mut self) -> Option<u8> {
+        let rest = &self.buffer[self.position..];
+        let n_spaces = rest
+            .iter()
+            .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
+            .count();
+        self.position += n_spaces;
+        self.buffer.get(self.position).copied()
+    }
+
+    /// Goes behind one byte.
+    fn pass(&mut self, expected: Expected) -> Expected {
+        self.position += 1;
+        expected
+    }
+
+    /// Scans one value, and goes behind it. The places in the buffer of what `scan` found, and of the whole value; none
+    /// while the value is not complete.
+    #[expect(clippy::type_complexity, reason = "two places, or none")]
+    fn scan(
+        &mut self,
+        scan: impl FnOnce(&mut Scanner<'_>, &[u8]) -> Result<Span, SyntaxError>,
+    ) -> Result<Option<(Range<usize>, Range<usize>)>, PageError> {
+        let start = self.position;
+        let rest = &self.buffer[start..];
+        if rest.len() < self.enough && !self.has_ended {
+            return Ok(None);
+        }
+        let mut scanner = Scanner::new(rest);
+        let result = scan(&mut scanner, rest);
+        let end = scanner.position() as usize;
+        match result {
+            // A number at the very end may go on.
+            Ok(found) if self.has_ended || end < rest.len() || matches!(rest[end - 1], b'}' | b']' | b'"') => {
+                if std::str::from_utf8(&rest[..end]).is_err() {
+                    return Err(PageError::NotText);
+                }
+                self.position += end;
+                self.enough = 0;
+                let found = start + found.start as usize..start + found.end as usize;
+                Ok(Some((found, start..start + end)))
+            }
+            Err(error) if self.has_ended || error.offset + LONGEST_CUT < rest.len() => {
+                Err(PageError::NotJson(SyntaxError {
+                    offset: self.n_forgotten + start + error.offset,
+                    ..error
+                }))
+            }
+            _ if rest.len() > MAX_EVENT_BYTES => Err(PageError::TooLarge),
+            _ => {
+                self.enough = rest.len() * 2;
+                Ok(None)
+            }
+        }
+    }
+
+    fn unexpected(&self, byte: u8) -> PageError {
+        self.error(match self.expected {
+            Expected::Object if matches!(byte, b'[' | b'"' | b'0'..=b'9' | b'-' | b't' | b'f' | b'n') => {
+                return PageError::NoList;
+            }
+            Expected::Object | Expected::Value | Expected::EventOrEnd | Expected::Event => "expected a value",
+            Expected::NameOrEnd | Expected::Name => "expected a member name",
+            Expected::Colon => "expected `:`",
+            Expected::AfterValue => "expected `,` or `}`",
+            Expected::AfterEvent => "expected `,` or `]`",
+            Expected::Nothing => "expected the end of the document",
+        })
+    }
+
+    fn error(&self, expected: &'static str) -> PageError {
+        PageError::NotJson(SyntaxError {
+            expected,
+            offset: self.n_forgotten + self.position,
+        })
+    }
+}
+
+/// Scans an event and finds its id, which may be missing.
+fn event_id(scanner: &mut Scanner<'_>, document: &[u8]) -> Result<Span, SyntaxError> {
+    if !scanner.peek_is_object() {
+        scanner.value()?;
+        return Ok(Span::ABSENT);
+    }
+    let mut id = Span::ABSENT;
+    scanner.object(|scanner, name| {
+        let value = scanner.value()?;
+        if name.of(document) == b"id" {
+            id = value.text().unwrap_or(Span::ABSENT);
+        }
         Ok::<(), SyntaxError>(())
     })?;
-    Ok(Some(events))
+    Ok(id)
 }
 
 /// Text that holds an offset; nothing, empty text and 0 stand for the end.
@@ -122,36 +289,57 @@ fn page_key(json: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
+    type Page = (Vec<(EventKey, String)>, Option<String>);
+
+    /// Reads a page that arrives in pieces of this size.
+    fn page_in_pieces(text: &[u8], size: usize) -> Result<Page, PageError> {
+        let mut reader = PageReader::default();
+        let mut events = Vec::new();
+        let mut pieces = text.chunks(size);
+        loop {
+            let piece = pieces.next();
+            match piece {
+                Some(piece) => reader.add(piece),
+                None => reader.end(),
+            }
+            while let Some(listed) = reader.event()? {
+                events.push((listed.key, String::from_utf8(listed.bytes.to_vec()).unwrap()));
+            }
+            if piece.is_none() {
+                return Ok((events, reader.finish()?));
+            }
+        }
+    }
+
     fn page(text: &str) -> Result<Page, PageError> {
-        Page::parse(Bytes::copy_from_slice(text.as_bytes()))
+        page_in_pieces(text.as_bytes(), usize::MAX)
     }
 
     #[test]
     fn events_keep_their_bytes_and_are_known_by_their_id() {
-        let page = page(r#"{"events":[{"data":{"id":"x"},"id":"1"}, {"id":"2","n":1.0},{"n":1},7],"totalCount":4}"#);
-        let page = page.unwrap();
-        let events: Vec<_> = page.events.iter().map(|&listed| page.event(listed)).collect();
-        assert_eq!(
-            events,
-            [
-                r#"{"data":{"id":"x"},"id":"1"}"#,
-                r#"{"id":"2","n":1.0}"#,
-                r#"{"n":1}"#,
-                "7"
-            ]
-        );
-        let keys: Vec<_> = page.events.iter().map(|listed| listed.key).collect();
-        let expected = ["1", "2", r#"{"n":1}"#, "7"].map(|text| EventKey::of(text.as_bytes()));
-        assert_eq!(keys, expected);
+        let text = r#"{"events":[{"data":{"id":"x"},"id":"1"}, {"id":"2","n":1.0},{"n":1},7],"totalCount":4}"#;
+        let events = [
+            ("1", r#"{"data":{"id":"x"},"id":"1"}"#),
+            ("2", r#"{"id":"2","n":1.0}"#),
+            (r#"{"n":1}"#, r#"{"n":1}"#),
+            ("7", "7"),
+        ];
+        let expected: Vec<_> = events
+            .iter()
+            .map(|(id, event)| (EventKey::of(id.as_bytes()), (*event).to_owned()))
+            .collect();
+        assert_eq!(page(text).unwrap(), (expected, None));
     }
 
     #[test]
     fn the_list_ends_where_no_further_page_is_named() {
         let check = |more: &str, expected: Option<&str>| {
-            let page = page(&format!(r#"{{"events":[]{more}}}"#)).unwrap();
-            assert_eq!(page.next.as_deref(), expected, "{more}");
+            let (_, next) = page(&format!(r#"{{"events":[]{more}}}"#)).unwrap();
+            assert_eq!(next.as_deref(), expected, "{more}");
         };
         check("", None);
         check(r#","nextPageKey":"0""#, None);
@@ -163,15 +351,70 @@ mod tests {
 
     #[test]
     fn what_is_no_page_is_told() {
-        assert!(page(r#"{"events":null}"#).unwrap().events.is_empty());
-        assert_eq!(page(r#"{"code":0}"#).unwrap_err(), PageError::NoList);
-        assert_eq!(page(r#"{"events":{}}"#).unwrap_err(), PageError::NoList);
-        assert_eq!(page("[]").unwrap_err(), PageError::NoList);
-        assert!(matches!(page("<html>").unwrap_err(), PageError::NotJson(_)));
-        assert!(matches!(page("").unwrap_err(), PageError::NotJson(_)));
-        assert!(matches!(
-            page(r#"{"events":[{"id":"1"}"#).unwrap_err(),
-            PageError::NotJson(_)
-        ));
+        assert!(page(r#"{"events":null}"#).unwrap().0.is_empty());
+        assert_eq!(page(r#"{"code":0}"#), Err(PageError::NoList));
+        assert_eq!(page(r#"{"events":{}}"#), Err(PageError::NoList));
+        assert_eq!(page("[]"), Err(PageError::NoList));
+        let check = |text: &str, expected: &str| {
+            let error = page(text).unwrap_err().to_string();
+            assert_eq!(error, format!("it is not JSON: {expected}"), "{text}");
+        };
+        check("<html>", "expected a value at byte 0");
+        check("", "the end is missing at byte 0");
+        check(r#"{"events":[{"id":"1"}"#, "the end is missing at byte 21");
+        check(r#"{"events":[{"id":}]}"#, "expected a value at byte 17");
+        check(r#"{"events":[1 2]}"#, "expected `,` or `]` at byte 13");
+        check(r#"{"events":[]]"#, "expected `,` or `}` at byte 12");
+        check(r#"{"events" []}"#, "expected `:` at byte 10");
+        check(r#"{"events":[]} {"#, "expected the end of the document at byte 14");
+        let not_text = [&b"{\"events\":[{\"id\":\""[..], &[0xff], &b"\"}]}"[..]].concat();
+        assert_eq!(page_in_pieces(&not_text, 5), Err(PageError::NotText));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_before_all_of_it_is_there() {
+        let mut reader = PageReader::default();
+        reader.add(br#"{"events":[{"id":oops,"data":{"project":"p"}},"#);
+        assert!(matches!(reader.event(), Err(PageError::NotJson(_))));
+    }
+
+    #[test]
+    fn a_list_takes_no_more_memory_than_its_events() {
+        let event = format!(r#"{{"id":"1","data":"{}"}}"#, "x".repeat(1000));
+        let text = format!(r#"{{"events":[{}]}}"#, [event.as_str(); 1000].join(","));
+        let mut reader = PageReader::default();
+        let mut n_events = 0;
+        for piece in text.as_bytes().chunks(4096) {
+            reader.add(piece);
+            while reader.event().unwrap().is_some() {
+                n_events += 1;
+            }
+        }
+        assert_eq!(n_events, 1000);
+        assert!(reader.buffer.capacity() < 16 << 10, "{}", reader.buffer.capacity());
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_of_any_size_give_the_same_page(
+            ids in prop::collection::vec("[a-z\u{e9}\\\\]{0,6}", 0..6),
+            number in -1e9..1e9,
+            size in 1..40usize,
+        ) {
+            let event = |id: &String| serde_json::json!({"id": id, "data": {"n": number, "t": [true, null]}}).to_string();
+            let events: Vec<_> = ids.iter().map(event).collect();
+            let text = format!(r#" {{ "totalCount": {number}, "events" : [ {} ] , "nextPageKey":"7" }} "#, events.join(" , "));
+            let (found, next) = page_in_pieces(text.as_bytes(), size).unwrap();
+            let found: Vec<_> = found.into_iter().map(|(_, event)| event).collect();
+            prop_assert_eq!(found, events);
+            prop_assert_eq!(next.as_deref(), Some("7"));
+        }
+
+        #[test]
+        fn a_page_that_is_cut_off_is_none(cut in 0..60usize, size in 1..40usize) {
+            let text = br#"{"events":[{"id":"1","n":-1.5e3},{"id":"2"}],"nextPageKey":"0"}"#;
+            let error = page_in_pieces(&text[..cut.min(text.len() - 1)], size).unwrap_err();
+            prop_assert!(matches!(error, PageError::NotJson(_)), "{error}");
+        }
     }
 }
