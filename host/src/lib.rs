@@ -8,6 +8,7 @@ pub mod app;
 pub mod budget;
 pub mod cli;
 pub mod config;
+mod connect;
 pub mod connection;
 pub mod dead_letter;
 pub mod dedupe;

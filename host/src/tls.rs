@@ -9,8 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -117,15 +116,13 @@ impl ResolvesClientCert for ClientCertificate {
     }
 }
 
-/// Makes connections for hyper: TLS to `https`, none to `http`.
-pub fn connector(http: HttpConnector, trust: Trust) -> HttpsConnector<HttpConnector> {
-    let mut http = http;
-    http.enforce_http(false);
-    hyper_rustls::HttpsConnectorBuilder::new()
+/// Puts TLS onto the connections to `https`, and none onto those to `http`.
+pub fn connector<C>(connector: C, trust: Trust) -> HttpsConnector<C> {
+    HttpsConnectorBuilder::new()
         .with_tls_config(client_config(trust))
         .https_or_http()
         .enable_http1()
-        .wrap_connector(http)
+        .wrap_connector(connector)
 }
 
 fn builder(trust: Trust) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{CONTENT_TYPE, HeaderName, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::body::{Body, Outgoing};
 use crate::config::{DeliveryConfig, OnTimeout};
+use crate::connect::{Connector, Proxies};
 use crate::tls::{self, Trust};
 
 const CONTENT_TYPE_STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json");
@@ -37,22 +38,24 @@ const MAX_EXCERPT_BYTES: usize = 256;
 pub(crate) struct Recipient {
     client: Connections,
     uri: Uri,
+    /// What a proxy on the way wants to see.
+    proxy_authorization: Option<HeaderValue>,
     timeout: Duration,
     needs_to_know_what_was_sent: bool,
 }
 
-/// TLS costs memory, and a service next to the distributor hardly ever has it.
+/// TLS costs memory, and a service next to the distributor hardly ever has it, nor a proxy before it.
 #[derive(Debug)]
 enum Connections {
     Plain(Client<HttpConnector, Body>),
-    Tls(Client<HttpsConnector<HttpConnector>, Body>),
+    Far(Client<HttpsConnector<Connector>, Body>),
 }
 
 impl Connections {
     fn request(&self, request: Request<Body>) -> ResponseFuture {
         match self {
             Self::Plain(client) => client.request(request),
-            Self::Tls(client) => client.request(request),
+            Self::Far(client) => client.request(request),
         }
     }
 }
@@ -107,24 +110,28 @@ impl AttemptError {
 impl Recipient {
     /// The service of the configuration. Opens no connection.
     pub(crate) fn new(config: &DeliveryConfig) -> Self {
-        let mut connector = HttpConnector::new();
-        // Requests are written whole, so that there is nothing to wait for.
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let mut client = Client::builder(TokioExecutor::new());
         client
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(config.concurrency);
-        let client = if config.recipient.scheme_str() == Some("https") {
+        let proxies = Proxies::from_environment();
+        let proxy_authorization = proxies.authorization(&config.recipient);
+        let is_far = config.recipient.scheme_str() == Some("https") || proxies.stand_before(&config.recipient);
+        let client = if is_far {
             let trust = Trust::verifying(config.verify_certificates);
-            Connections::Tls(client.build(tls::connector(connector, trust)))
+            Connections::Far(client.build(tls::connector(Connector::new(proxies), trust)))
         } else {
+            let mut connector = HttpConnector::new();
+            // Requests are written whole, so that there is nothing to wait for.
+            connector.set_nodelay(true);
+            connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
             Connections::Plain(client.build(connector))
         };
         Self {
             client,
             uri: config.recipient.clone(),
+            proxy_authorization,
             timeout: config.timeout,
             needs_to_know_what_was_sent: config.on_timeout == OnTimeout::Accept,
         }
@@ -188,6 +195,9 @@ impl Recipient {
         headers.insert(CONTENT_TYPE, CONTENT_TYPE_STRUCTURED);
         headers.insert(USER_AGENT, OUR_NAME);
         headers.insert(ATTEMPT, HeaderValue::from(attempt));
+        if let Some(authorization) = &self.proxy_authorization {
+            headers.insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
         self.client.request(request).await.map_err(|error| {
             let text = with_sources(&error);
             if error.is_connect() {

@@ -3,7 +3,6 @@
 //! Called by [`crate::server`] for every path that is not its own. Nothing is stored: bodies go through piece by piece, and
 //! who goes away ends the request at the other side. It must not know events.
 
-mod connect;
 mod headers;
 mod streamed;
 mod target;
@@ -16,15 +15,15 @@ use http::uri::InvalidUri;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use self::connect::{Connector, Proxies};
 use self::streamed::StreamError;
 pub use self::streamed::Streamed;
 use self::target::{Target, Targets};
 use crate::config::{ApiConfig, ServerConfig};
+use crate::connect::{Connector, Proxies};
 use crate::keptn_api::{Access, AccessError};
 use crate::tls::{self, Trust};
 
@@ -120,11 +119,8 @@ impl Proxy {
     /// When the endpoint of the Keptn API cannot be used.
     pub fn new(server: &ServerConfig, api: &ApiConfig, access: Access) -> Result<Self, InvalidUri> {
         let proxies = Proxies::from_environment();
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::client_config(Trust::verifying(api.verify_certificates)))
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(Connector::new(proxies.clone()));
+        let trust = Trust::verifying(api.verify_certificates);
+        let connector = tls::connector(Connector::new(proxies.clone()), trust);
         Ok(Self {
             targets: Targets::new(&api.endpoint, &server.proxy_path, &proxies)?,
             client: Client::builder(TokioExecutor::new())

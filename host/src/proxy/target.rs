@@ -10,8 +10,8 @@ use http::uri::{Authority, InvalidUri, PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-use super::connect::Proxies;
 use crate::config::{ApiEndpoint, ApiService};
+use crate::connect::Proxies;
 
 /// Before the name of a file.
 const RESOURCE: &str = "/resource/";

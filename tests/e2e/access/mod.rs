@@ -6,5 +6,6 @@ mod nats;
 mod oauth;
 mod oauth_faults;
 mod provider;
+mod proxies;
 mod rig;
 mod secrets;

@@ -1,5 +1,7 @@
 //! How much and how long the proxy takes.
 
+use std::time::Duration;
+
 use super::rig::{Answer, Client, Rig};
 
 fn chunked(n_bytes: usize) -> String {
@@ -97,4 +99,20 @@ async fn a_client_that_does_not_go_on_is_given_up() {
             journal.broken.len() == 1 && journal.n_closed == 1
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_silent_for_half_a_minute_is_told_so() {
+    let rig = Rig::start_with(&[("API_PROXY_HTTP_TIMEOUT", "0")], |_| Answer::ok("")).await;
+    let mut client = Client::connect(&rig.distributor).await;
+    client
+        .send("POST /controlPlane/v1 HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nstart")
+        .await;
+    let is_given_up = async || rig.upstream.journal().broken.len() == 1;
+    test_support::eventually(Duration::from_mins(1), is_given_up)
+        .await
+        .unwrap();
+    let answer = client.answer().await;
+    assert_eq!(answer.status(), 408);
+    assert!(answer.problem().contains("30s"), "{}", answer.problem());
 }

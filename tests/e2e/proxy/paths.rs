@@ -26,6 +26,12 @@ async fn path_and_query_arrive_as_they_were_sent() {
     )
     .await;
     check("/controlPlane//v1/./a/../b", "shipyard-controller:8080//v1/./a/../b").await;
+    check("/resource-service", "resource-service:8080/").await;
+    check(
+        "/mongodb-datastore/event/type/sh.keptn.event.evaluation.finished",
+        "mongodb-datastore:8080/event/type/sh.keptn.event.evaluation.finished",
+    )
+    .await;
     check("/mongodb-datastore/a%2F..%2Fb", "mongodb-datastore:8080/a%2F..%2Fb").await;
     check(
         "/mongodb-datastore/event?project=a&x",

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use distributor::config;
 use distributor::subscription::Interest;
-use test_support::free_port;
+use test_support::{Authority, TlsFront, TunnelProxy, free_port};
 
-use super::rig::{Answer, Client, Upstream};
+use super::rig::{Answer, Client, Rig, Upstream, start_distributor};
 use crate::harness::App;
 
 const TOKEN: (&str, &str) = ("KEPTN_API_TOKEN", "t");
@@ -34,6 +34,7 @@ async fn paths_lead_below_the_endpoint_and_names_of_files_are_escaped_for_its_ga
     };
 
     check("GET /controlPlane", "GET /api/controlPlane/").await;
+    check("GET /resource-service", "GET /api/resource-service/").await;
     check(
         "GET /controlPlane/v1/project?x=1&y=a%20b",
         "GET /api/controlPlane/v1/project?x=1&y=a%20b",
@@ -90,4 +91,53 @@ async fn a_server_that_proves_nothing_does_not_get_the_token() {
     let (answer, journal) = tokio::join!(answer, closed);
     assert_eq!(answer.status(), 502);
     assert!(journal.requests.is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_proves_who_it_is_is_asked_directly_or_through_a_tunnel() {
+    let authority = Authority::new().unwrap();
+    let certificate = authority.issue_for(&["localhost", "keptn.test"]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, &authority.certificate).unwrap();
+
+    let upstream = Upstream::start(|_| Answer::ok("taken")).await;
+    let front = TlsFront::start(&certificate, upstream.address()).await.unwrap();
+    let proxy = TunnelProxy::start(&[("keptn.test:443", front.address())])
+        .await
+        .unwrap();
+    let mut rig = Rig {
+        upstream,
+        distributor: start_distributor(&[]).await,
+    };
+    for (endpoint, host) in [
+        (
+            format!("https://localhost:{}/my/prefix/api", front.port()),
+            format!("localhost:{}", front.port()),
+        ),
+        ("https://keptn.test/my/prefix/api".to_owned(), "keptn.test".to_owned()),
+    ] {
+        rig.distributor = start_distributor(&[
+            ("KEPTN_API_ENDPOINT", endpoint),
+            ("KEPTN_API_TOKEN", "t".to_owned()),
+            ("HTTPS_PROXY", proxy.url_as("user", "pass")),
+            ("SSL_CERT_FILE", ca.display().to_string()),
+        ])
+        .await;
+        let answer = rig.get("/resource-service/v1/project").await;
+        assert_eq!(
+            (answer.status(), answer.body.as_slice()),
+            (200, &b"taken"[..]),
+            "{host}"
+        );
+        let request = rig.upstream.journal().requests.pop().unwrap();
+        assert_eq!(request.start, "GET /my/prefix/api/resource-service/v1/project HTTP/1.1");
+        assert_eq!(request.header("host"), [host.as_str()]);
+        assert_eq!(request.header("x-token"), ["t"]);
+        assert!(request.header("proxy-authorization").is_empty());
+    }
+    let tunnels = proxy.requests();
+    assert_eq!(tunnels.len(), 1, "this machine needs no proxy");
+    assert_eq!(tunnels[0].target, "keptn.test:443");
+    assert_eq!(tunnels[0].authorization.as_deref(), Some("Basic dXNlcjpwYXNz"));
 }

@@ -8,6 +8,7 @@
 //!   the oldest version; [`NatsCluster`]: three of them with replicated streams.
 //! - [`TcpProxy`]: a network between two programs that can fail.
 //! - [`TlsFront`], [`Authority`]: TLS before a server that has none, with the certificates of a private CA.
+//! - [`TunnelProxy`]: an HTTP proxy that leads to names that exist nowhere.
 //! - [`Recipient`]: the HTTP service next to the distributor; it keeps a journal and answers as scripted.
 //! - [`ControlPlane`]: a Keptn control plane, with its registrations, open events, sequences, and failures as scripted.
 //! - [`DistributorProcess`], [`ChildProcess`]: a program under test, what it prints, the memory and CPU it uses.
@@ -36,6 +37,7 @@ mod recipient;
 mod reply;
 mod tcp_proxy;
 mod tls_front;
+mod tunnel_proxy;
 mod verdict;
 
 pub use child_process::{ChildProcess, OutputTo, ResidentMemory};
@@ -60,6 +62,7 @@ pub use reply::Reply;
 pub use rustix::process::Signal;
 pub use tcp_proxy::{ProxyMode, TcpProxy};
 pub use tls_front::{Authority, Certificate, TlsFront};
+pub use tunnel_proxy::{TunnelProxy, TunnelRequest};
 pub use verdict::{Verdict, recovery_time};
 
 use std::net::TcpListener;

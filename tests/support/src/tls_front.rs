@@ -23,7 +23,7 @@ pub struct Authority {
     pub certificate: String,
 }
 
-/// A certificate for `localhost` and 127.0.0.1, for servers and clients.
+/// A certificate for servers and clients.
 #[derive(Clone)]
 pub struct Certificate {
     /// The certificate in PEM.
@@ -49,14 +49,23 @@ impl Authority {
         })
     }
 
-    /// Issues a certificate.
+    /// Issues a certificate for `localhost` and 127.0.0.1.
     ///
     /// # Errors
     ///
     /// When no key can be made.
     pub fn issue(&self) -> anyhow::Result<Certificate> {
+        self.issue_for(&["localhost", "127.0.0.1"])
+    }
+
+    /// Issues a certificate for these names.
+    ///
+    /// # Errors
+    ///
+    /// When no key can be made, or one of them can be no name.
+    pub fn issue_for(&self, names: &[&str]) -> anyhow::Result<Certificate> {
         let key = KeyPair::generate()?;
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let certificate = CertificateParams::new(names)?.signed_by(&key, &self.issuer)?;
         Ok(Certificate {
             certificate: certificate.pem(),
@@ -101,7 +110,13 @@ impl TlsFront {
         })
     }
 
-    /// The port it listens on.
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The port of [`address`](Self::address).
     #[must_use]
     pub fn port(&self) -> u16 {
         self.address.port()

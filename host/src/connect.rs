@@ -1,6 +1,7 @@
-//! Makes connections to the control plane: directly, or by way of a proxy that the environment names.
+//! Makes connections for HTTP: directly, or by way of a proxy that the environment names.
 //!
-//! Called by the HTTP client of [`super::Proxy`] when it has no connection left. It must not know requests.
+//! Called by the HTTP clients of [`crate::proxy`] and [`crate::delivery`] when they have no connection left. It must not
+//! know requests.
 
 use std::future::Future;
 use std::io;
@@ -25,22 +26,27 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The proxies that the environment names.
 #[derive(Debug, Clone)]
-pub(super) struct Proxies(Arc<Matcher>);
+pub(crate) struct Proxies(Arc<Matcher>);
 
 impl Proxies {
     /// Those of `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
-    pub(super) fn from_environment() -> Self {
+    pub(crate) fn from_environment() -> Self {
         Self(Arc::new(Matcher::from_env()))
     }
 
     /// None.
     #[cfg(test)]
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self(Arc::new(Matcher::builder().build()))
     }
 
+    /// Whether a proxy stands before `target`.
+    pub(crate) fn stand_before(&self, target: &Uri) -> bool {
+        self.intercept(target).is_some()
+    }
+
     /// What the proxy on the way to `target` wants to see in each request.
-    pub(super) fn authorization(&self, target: &Uri) -> Option<HeaderValue> {
+    pub(crate) fn authorization(&self, target: &Uri) -> Option<HeaderValue> {
         // Of https it sees a tunnel only.
         let is_readable = target.scheme_str() == Some("http");
         let intercept = self.intercept(target).filter(|_| is_readable)?;
@@ -64,13 +70,13 @@ fn is_loopback(host: &str) -> bool {
 
 /// Makes a connection to the host of a URL.
 #[derive(Debug, Clone)]
-pub(super) struct Connector {
+pub(crate) struct Connector {
     tcp: HttpConnector,
     proxies: Proxies,
 }
 
 impl Connector {
-    pub(super) fn new(proxies: Proxies) -> Self {
+    pub(crate) fn new(proxies: Proxies) -> Self {
         let mut tcp = HttpConnector::new();
         // Requests are written whole, so that there is nothing to wait for.
         tcp.set_nodelay(true);
@@ -116,7 +122,7 @@ impl Service<Uri> for Connector {
 
 /// One connection.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     tcp: TokioIo<TcpStream>,
     /// Whether the other side is a proxy that wants whole URLs.
     is_proxied: bool,
