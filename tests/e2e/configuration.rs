@@ -30,6 +30,37 @@ async fn every_problem_of_a_configuration_is_listed_at_once() {
 }
 
 #[tokio::test]
+async fn the_endpoint_chooses_where_events_come_from_and_has_to_be_a_url() {
+    for (endpoint, is_remote, shown) in [
+        ("", "false", "unknown"),
+        ("http://127.0.0.1:1", "true", "http://127.0.0.1:1/"),
+        (
+            "https://127.0.0.1:1/api/controlPlane",
+            "true",
+            "https://127.0.0.1:1/api",
+        ),
+    ] {
+        let process = start_process(&[("KEPTN_API_ENDPOINT", endpoint), ("PUBSUB_URL", "nats://127.0.0.1:1")]);
+        process.wait_for_log("K8S pod name", SOON).await.unwrap();
+        let banner = process.output().text(Stream::Stdout);
+        let value = |label: &str| {
+            let line = banner.lines().find(|line| line.starts_with(label)).unwrap();
+            line[label.len()..].trim_start_matches('.').to_owned()
+        };
+        assert_eq!(value("Remote execution plane"), is_remote, "{endpoint}");
+        assert_eq!(value("Keptn API endpoint"), shown);
+    }
+    for endpoint in ["ssh://keptn", ":///MALFORMED", "foo"] {
+        let (exit_code, stdout, stderr) = run_to_end(&[], &[("KEPTN_API_ENDPOINT", endpoint)]).await;
+        assert_eq!((exit_code, stdout.as_str()), (64, ""), "{stderr}");
+        assert!(
+            stderr.contains("KEPTN_API_ENDPOINT") && stderr.contains(endpoint),
+            "{stderr}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_port_that_is_taken_ends_the_start_with_the_name_of_its_variable() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

@@ -59,7 +59,7 @@ impl ApiService {
 }
 
 impl ApiEndpoint {
-    /// Takes the value of `KEPTN_API_ENDPOINT`.
+    /// Takes the value of `KEPTN_API_ENDPOINT`. It may name the control plane instead of the API, as the original's may.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -67,6 +67,8 @@ impl ApiEndpoint {
         if text.is_empty() {
             return Ok(Self::InCluster);
         }
+        let text = text.trim_end_matches('/');
+        let text = text.strip_suffix("/controlPlane").unwrap_or(text);
         let url = Url::parse(text.trim_end_matches('/')).map_err(|error| format!("is no URL: {error}"))?;
         match url.scheme() {
             "http" | "https" => Ok(Self::Remote(url)),
@@ -106,9 +108,34 @@ mod tests {
             "http://external-api.com/my/path/prefix/api/resource-service/",
         );
         check(
+            "https://my-keptn.com/api",
+            ApiService::ControlPlane,
+            "https://my-keptn.com/api/controlPlane/",
+        );
+        check(
             "https://my-keptn.com",
             ApiService::ControlPlane,
             "https://my-keptn.com/controlPlane/",
+        );
+        for endpoint in [
+            "https://my-keptn.com/api/controlPlane",
+            "https://my-keptn.com/api/controlPlane/",
+        ] {
+            check(
+                endpoint,
+                ApiService::ControlPlane,
+                "https://my-keptn.com/api/controlPlane/",
+            );
+            check(
+                endpoint,
+                ApiService::Resources,
+                "https://my-keptn.com/api/resource-service/",
+            );
+        }
+        check(
+            "https://my-keptn.com/notcontrolPlane",
+            ApiService::ControlPlane,
+            "https://my-keptn.com/notcontrolPlane/controlPlane/",
         );
     }
 
