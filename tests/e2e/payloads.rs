@@ -3,12 +3,8 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use crate::control_plane::captures::captured;
 use crate::harness::*;
-
-const TRIGGERED: &str = include_str!("../fixtures/build-triggered.json");
-const TRIGGERED_DELIVERED: &str = include_str!("../fixtures/build-triggered-delivered.json");
-const STARTED: &str = include_str!("../fixtures/build-started.json");
-const ODD: &str = include_str!("../fixtures/odd-started.json");
 
 /// Nothing has to be put into it, and everything a parser might touch is there.
 const UNUSUAL: &str = concat!(
@@ -24,8 +20,9 @@ async fn an_event_that_lacks_nothing_arrives_byte_for_byte() {
     let peers = Peers::start().await;
     let _app = peers.app(&[ALL_TOPICS]).await;
 
-    let not_of_keptn = ODD.replace("sh.keptn.event.odd.started", "com.example.odd");
-    for payload in [UNUSUAL, STARTED, &not_of_keptn] {
+    let started = captured("nats-forwarded", "/0/data");
+    let not_of_keptn = captured("nats-odd", "/data").replace("sh.keptn.event.odd.started", "com.example.odd");
+    for payload in [UNUSUAL, &started, &not_of_keptn] {
         let n_before = peers.recipient.journal().len();
         peers.publish_bytes(TASK_TRIGGERED, payload.to_owned()).await;
         let delivered = peers.delivered(n_before + 1).await;
@@ -38,23 +35,25 @@ async fn extensions_that_keptn_services_expect_are_put_in_front_and_nothing_else
     let peers = Peers::start().await;
     let _app = peers.app(&[ALL_TOPICS]).await;
 
-    peers.publish_bytes("sh.keptn.event.odd.started", ODD).await;
+    let odd = captured("nats-odd", "/data");
+    peers.publish_bytes("sh.keptn.event.odd.started", odd.clone()).await;
     let before = r#"{"shkeptncontext":"","triggeredid":"","gitcommitid":"","shkeptnspecversion":"","#;
     let body = &peers.delivered(1).await[0].body;
-    assert_eq!(as_text(body), ODD.replacen('{', before, 1));
+    assert_eq!(as_text(body), odd.replacen('{', before, 1));
 }
 
 #[tokio::test]
 async fn a_captured_event_is_delivered_as_the_original_delivered_it() {
     let peers = Peers::start().await;
-    let expected = json(TRIGGERED_DELIVERED.as_bytes());
+    let expected = json(captured("recipient-triggered", "/body").as_bytes());
     let subscription_id = expected["data"]["temporaryData"]["distributor"]["subscriptionID"]
         .as_str()
         .unwrap();
     let interest = subscriptions(&[(subscription_id, "sh.keptn.event.build.triggered")]);
     let _app = peers.app_interested_in(interest, &[]).await;
 
-    peers.publish_bytes("sh.keptn.event.build.triggered", TRIGGERED).await;
+    let triggered = captured("nats-triggered", "/0/data");
+    peers.publish_bytes("sh.keptn.event.build.triggered", triggered).await;
 
     assert_eq!(json(&peers.delivered(1).await[0].body), expected);
 }

@@ -2,6 +2,7 @@
 //! made again, and the answers must be of the same shape.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -28,8 +29,13 @@ const MADE_ANEW: [&str; 3] = ["Content-Length", "Transfer-Encoding", "Host"];
 const COMPARED: [&str; 3] = ["Content-Type", "Server", "Connection"];
 
 /// The files that tests in here replay.
-const REPLAYED: [&str; 15] = [
+const REPLAYED: [&str; 20] = [
     "log",
+    "nats-forwarded",
+    "nats-odd",
+    "nats-triggered",
+    "oauth-0",
+    "oauth-1",
     "ping",
     "ping-404",
     "proxy-datastore",
@@ -45,16 +51,22 @@ const REPLAYED: [&str; 15] = [
     "remote-register",
     "remote-wrong-token",
 ];
-/// Those that other tests compare with.
-const COMPARED_WITH: [&str; 2] = ["remote-recipient-triggered", "sequence-state"];
+/// What the control plane has no part in, or shows in another way.
+const COMPARED_WITH: [&str; 3] = ["recipient-triggered", "remote-recipient-triggered", "sequence-state"];
 
 fn directory() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/captures"))
 }
 
-pub(super) fn capture<T: for<'de> Deserialize<'de>>(name: &str) -> T {
+pub(crate) fn capture<T: for<'de> Deserialize<'de>>(name: &str) -> T {
     let text = std::fs::read(directory().join(format!("{name}.json"))).unwrap();
     serde_json::from_slice(&text).unwrap()
+}
+
+/// A text in a file, at this place (RFC 6901).
+pub(crate) fn captured(name: &str, place: &str) -> String {
+    let file: Value = capture(name);
+    file.pointer(place).and_then(Value::as_str).unwrap().to_owned()
 }
 
 /// A control plane that knows what the one that was watched knew: the token of the gateway.
@@ -155,6 +167,44 @@ async fn registers_and_beats_from_elsewhere() {
     replay(&control_plane, "remote-ping").await;
 }
 
+/// A request of which the answer was not kept.
+#[derive(Debug, Deserialize)]
+struct Asked {
+    method: String,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+#[tokio::test]
+async fn gives_tokens() {
+    let control_plane = ControlPlane::start().await.unwrap();
+    control_plane.require_oauth("rig-id", "rig-secret", Duration::from_mins(1));
+    for name in ["oauth-0", "oauth-1"] {
+        let asked = capture::<Vec<Asked>>(name).remove(0);
+        let exchange = Exchange {
+            method: asked.method,
+            path: asked.path,
+            req_headers: asked.headers,
+            req_body: asked.body,
+            status: 200,
+            resp_headers: Vec::new(),
+            resp_body: String::new(),
+        };
+        let answer = send(&control_plane, &exchange).await;
+        assert_eq!(answer.status, 200, "{name}");
+        let token: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(token["scope"], "scope1 scope2", "{name}");
+
+        // The token opens what is closed without it.
+        let mut register = capture::<Vec<Exchange>>("remote-register").remove(0);
+        assert_eq!(send(&control_plane, &register).await.status, 401, "{name}");
+        let bearer = format!("Bearer {}", token["access_token"].as_str().unwrap());
+        register.req_headers.push(("Authorization".to_owned(), bearer));
+        assert!(send(&control_plane, &register).await.status < 300, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn lists_open_events_and_takes_answers() {
     let control_plane = control_plane().await;
@@ -243,9 +293,9 @@ struct Sent {
 }
 
 /// The first captured answer of a kind to a task, as an answer to this one.
-fn answer(captured: &[Sent], triggered: &Value, kind: &str) -> Value {
+fn answer(sent: &[Sent], triggered: &Value, kind: &str) -> Value {
     let ty = triggered["type"].as_str().unwrap().replace("triggered", kind);
-    let mut event = captured
+    let mut event = sent
         .iter()
         .find(|sent| sent.event["type"] == *ty)
         .unwrap()
@@ -258,30 +308,32 @@ fn answer(captured: &[Sent], triggered: &Value, kind: &str) -> Value {
 
 #[tokio::test]
 async fn runs_a_sequence_over_nats() {
-    const TRIGGERED: &str = include_str!("../../fixtures/build-triggered.json");
-    const ODD: &str = include_str!("../../fixtures/odd-started.json");
     let peers = Peers::start().await;
     let mut control_plane = control_plane().await;
     control_plane.join_nats(&peers.control_plane).await.unwrap();
     let mut service = peers.listen("sh.keptn.event.*.triggered").await;
 
-    peers.publish_bytes("sh.keptn.event.odd.started", ODD).await;
+    peers
+        .publish_bytes("sh.keptn.event.odd.started", captured("nats-odd", "/data"))
+        .await;
     let (stages, tasks) = (["dev", "prod"], ["build", "verify"]);
     let context = control_plane
         .trigger_sequence("rigproj", &stages, &tasks, "svc-a")
         .await;
-    let captured: Vec<Sent> = capture("recipient-sent");
+    let sent: Vec<Sent> = capture("recipient-sent");
+    let forwarded: Value = serde_json::from_str(&captured("nats-forwarded", "/0/data")).unwrap();
+    assert_eq!(forwarded, sent[0].event, "what the service sends is what travels");
     for task in tasks.iter().cycle().take(stages.len() * tasks.len()) {
         let triggered: Value = serde_json::from_slice(&service.next().await).unwrap();
         if triggered["data"].get("result").is_none() {
-            let mut expected: Value = serde_json::from_str(TRIGGERED).unwrap();
+            let mut expected: Value = serde_json::from_str(&captured("nats-triggered", "/0/data")).unwrap();
             // Labels come from whoever triggers a sequence.
             expected["data"].as_object_mut().unwrap().remove("labels");
             assert_eq!(differences(&expected, &triggered), [""; 0]);
         }
         assert_eq!(triggered["type"], format!("sh.keptn.event.{task}.triggered"));
         for kind in ["started", "finished"] {
-            let event = answer(&captured, &triggered, kind);
+            let event = answer(&sent, &triggered, kind);
             peers
                 .publish_bytes(event["type"].as_str().unwrap(), event.to_string())
                 .await;

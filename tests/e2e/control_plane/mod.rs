@@ -1,6 +1,6 @@
 //! The distributor between a control plane and a service, over a whole sequence of tasks; and the control plane of these
 //! tests held against a real one.
 
-mod captures;
+pub(crate) mod captures;
 mod sequence;
 mod shape;

@@ -12,9 +12,10 @@ use tokio::sync::watch;
 
 use super::answer::Answer;
 use super::faults::{Effect, Fault, Faults};
+use super::identity::Identity;
 use super::journal::Journal;
 use super::store::{Effects, Store};
-use super::target::Target;
+use super::target::{Route, Target};
 use crate::http_server::{Handler, Outcome, never};
 use crate::journal::ReceivedRequest;
 
@@ -25,6 +26,7 @@ pub(super) struct Shared {
     pub(super) journal: Journal,
     pub(super) faults: Faults,
     access: Mutex<Access>,
+    identity: Mutex<Identity>,
     pub(super) nats: OnceLock<async_nats::Client>,
     /// Goes up with everything that may have changed what is known.
     pub(super) changes: watch::Sender<u64>,
@@ -46,6 +48,10 @@ impl Shared {
         self.access.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn identity(&self) -> MutexGuard<'_, Identity> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lets_in(&self, request: &ReceivedRequest) -> bool {
         let access = self.access();
         let bearer = request.header(AUTHORIZATION.as_str()).unwrap_or_default();
@@ -56,12 +62,16 @@ impl Shared {
                 .bearer_tokens
                 .as_ref()
                 .is_none_or(|tokens| tokens.contains(bearer))
+            && self.identity().lets_in(bearer)
     }
 
     /// Does and answers what is asked for.
     async fn answer(&self, target: &Target, request: &ReceivedRequest) -> Answer {
-        if target.is_remote && !self.lets_in(request) {
-            return Answer::unauthenticated();
+        match target.route {
+            Route::Token => return self.identity().token(request),
+            Route::Discovery => return Identity::document(request.header("host").unwrap_or_default()),
+            _ if target.is_remote && !self.lets_in(request) => return Answer::unauthenticated(),
+            _ => {}
         }
         let nats = self.nats.get().is_some();
         let (answer, effects) = self.store().handle(&request.method, target, &request.body, nats);
@@ -103,6 +113,6 @@ impl Handler for Shared {
             }
         };
         self.journal.answered(number, answer.status);
-        Outcome::Answer(answer.into_response(target.is_remote))
+        Outcome::Answer(answer.into_response(target.is_behind_gateway()))
     }
 }

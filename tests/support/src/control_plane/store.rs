@@ -63,7 +63,8 @@ impl Store {
                 _ => Answer::openapi_error(404, 404, &format!("path {} was not found", target.path)),
             },
             Route::Resources => self.resources.answer(method, target, body),
-            Route::Unknown => Answer::text(404, "text/plain", "404 page not found"),
+            // The identity provider has answered already.
+            Route::Token | Route::Discovery | Route::Unknown => Answer::text(404, "text/plain", "404 page not found"),
         };
         (answer, effects)
     }

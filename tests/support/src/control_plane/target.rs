@@ -44,6 +44,10 @@ pub enum Route {
     Datastore,
     /// Everything of `resource-service`.
     Resources,
+    /// `POST /token` of the identity provider.
+    Token,
+    /// Its discovery document.
+    Discovery,
     /// What the control plane does not have.
     Unknown,
 }
@@ -76,11 +80,21 @@ impl Target {
             None => behind_gateway(uri.path()),
         };
         Self {
-            route: service.map_or(Route::Unknown, |service| route(service, method, path)),
+            route: match (service, method, path) {
+                (Some(service), _, _) => route(service, method, path),
+                (None, "POST", "/token") => Route::Token,
+                (None, "GET", "/.well-known/openid-configuration") => Route::Discovery,
+                _ => Route::Unknown,
+            },
             is_remote: in_cluster.is_none(),
             path: path.to_owned(),
             query: uri.query().map(str::to_owned),
         }
+    }
+
+    /// Whether the gateway answers.
+    pub(super) fn is_behind_gateway(&self) -> bool {
+        self.is_remote && !matches!(self.route, Route::Token | Route::Discovery)
     }
 
     /// A parameter of the query, decoded.
@@ -196,6 +210,13 @@ mod tests {
         check("GET", "/api/resource-service/", own, (Route::Resources, true, "/"));
         check("GET", "/api/secrets", own, (Route::Unknown, true, "/api/secrets"));
         check("GET", "http://elsewhere/v2", own, (Route::Unknown, true, "/v2"));
+        check(
+            "POST",
+            "http://identity:8080/token",
+            own,
+            (Route::Token, true, "/token"),
+        );
+        check("POST", "/api/token", own, (Route::Unknown, true, "/api/token"));
     }
 
     #[test]

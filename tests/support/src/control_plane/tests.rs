@@ -1,7 +1,9 @@
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::*;
-use crate::{HttpResponse, http_request};
+use crate::{HttpResponse, KeptnEvent, eventually, http_request};
 
 const SOON: Duration = Duration::from_secs(20);
 const REGISTRATION: &str = "/api/controlPlane/v1/uniform/registration";
@@ -139,6 +141,53 @@ async fn only_the_gateway_asks_for_credentials() {
     assert_eq!(
         ask("", &[("x-token", "other"), ("authorization", "Bearer two")]).await,
         401
+    );
+}
+
+#[tokio::test]
+async fn tokens_are_for_clients_that_show_their_credentials_and_count_for_a_while() {
+    let control_plane = ControlPlane::start().await.unwrap();
+    let ask = async |header: &str, body: &str| {
+        let headers = [("authorization", header)];
+        let headers = if header.is_empty() { &[][..] } else { &headers };
+        let answer = http_request(control_plane.address(), "POST", "/token", headers, body.to_owned()).await;
+        let answer = answer.unwrap();
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        (answer.status, body)
+    };
+    let enters = async |token: &Value| {
+        let bearer = format!("Bearer {}", token["access_token"].as_str().unwrap());
+        let headers = [("authorization", bearer.as_str())];
+        let answer = http_request(control_plane.address(), "GET", "/api/controlPlane/v1/log", &headers, "").await;
+        answer.unwrap().status == 200
+    };
+    let grant = "grant_type=client_credentials";
+    assert_eq!(ask("", grant).await.0, 401);
+    control_plane.require_oauth("id:1", "s", Duration::from_secs(1));
+    assert_eq!(
+        ask("", &format!("{grant}&client_id=id%3A1&client_secret=t")).await.0,
+        401
+    );
+    assert_eq!(ask("Basic aWQlM0ExOnM=", "grant_type=password").await.0, 400);
+
+    let (_, in_body) = ask("", &format!("{grant}&client_id=id%3A1&client_secret=s")).await;
+    assert!(enters(&in_body).await);
+    control_plane.revoke_tokens();
+    assert!(!enters(&in_body).await);
+    let (_, in_header) = ask("Basic aWQlM0ExOnM=", &format!("{grant}&scope=a+b")).await;
+    assert_eq!(
+        (&in_header["expires_in"], &in_header["scope"]),
+        (&json!(1), &json!("a b"))
+    );
+    assert!(enters(&in_header).await);
+    let expired = eventually(SOON, async || !enters(&in_header).await).await;
+    expired.unwrap();
+
+    let discovery = "/.well-known/openid-configuration";
+    let (status, document) = call(&control_plane, "GET", discovery, &Value::Null).await;
+    assert_eq!(
+        (status, &document["token_endpoint"]),
+        (200, &json!(control_plane.token_url()))
     );
 }
 
