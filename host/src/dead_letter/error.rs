@@ -62,7 +62,10 @@ pub enum ReadError {
     #[error("there are no dead letters: {0} does not exist")]
     Nothing(String),
     /// None are kept.
-    #[error("there are no dead letters to work on: with DEAD_LETTER=log they are lines in the sidecar's log")]
+    #[error(
+        "there are no dead letters to work on: with DEAD_LETTER=log, also the default of a remote execution plane, they are \
+         lines in the sidecar's log; DEAD_LETTER=file:<directory> keeps them"
+    )]
     OnlyLogged,
     /// There is no JetStream.
     #[error("there are no dead letters in NATS: JetStream is not available ({0})")]

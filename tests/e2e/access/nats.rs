@@ -7,7 +7,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_support::{Authority, Certificate, DistributorProcess, NatsServer};
+use test_support::{Authority, Certificate, DistributorProcess, NatsServer, NatsVersion, eventually};
 
 use crate::harness::*;
 
@@ -75,11 +75,15 @@ async fn a_server_with_tls_is_trusted_by_its_ca() {
     let (files, authority) = (Files::new(), Authority::new().unwrap());
     let [certificate, key] = files.certificate("server", &authority.issue().unwrap());
     let lines = format!("tls {{ cert_file: '{certificate}', key_file: '{key}' }}");
-    let server = NatsServer::builder().config_lines(&lines).start().await.unwrap();
     let ca = files.write("ca.pem", &authority.certificate);
     let other_ca = files.write("other.pem", &Authority::new().unwrap().certificate);
 
-    for scheme in ["tls", "nats"] {
+    for (version, scheme) in NatsVersion::ALL
+        .into_iter()
+        .flat_map(|version| [(version, "tls"), (version, "nats")])
+    {
+        let builder = NatsServer::builder().version(version).config_lines(&lines);
+        let server = builder.start().await.unwrap();
         let url = format!("{scheme}://localhost:{}", server.port());
         connects(&start(&url, &[("SSL_CERT_FILE", &ca)])).await;
         // NATS is verified whatever HTTP_SSL_VERIFY says.
@@ -94,18 +98,43 @@ async fn a_client_certificate_is_read_again_for_each_connection() {
     let [certificate, key] = files.certificate("server", &authority.issue().unwrap());
     let ca = files.write("ca.pem", &authority.certificate);
     let lines = format!("tls {{ cert_file: '{certificate}', key_file: '{key}', ca_file: '{ca}', verify: true }}");
-    let server = NatsServer::builder().config_lines(&lines).start().await.unwrap();
-    let stranger = Authority::new().unwrap().issue().unwrap();
-    let [client, client_key] = files.certificate("client", &stranger);
-    let variables = [
-        ("SSL_CERT_FILE", ca.as_str()),
-        ("NATS_TLS_CERT_FILE", &client),
-        ("NATS_TLS_KEY_FILE", &client_key),
-    ];
-    let process = start(&format!("tls://localhost:{}", server.port()), &variables);
-    is_refused(&process, "").await;
-    files.certificate("client", &authority.issue().unwrap());
-    connects(&process).await;
+    for version in NatsVersion::ALL {
+        let builder = NatsServer::builder().version(version).config_lines(&lines);
+        let server = builder.start().await.unwrap();
+        let stranger = Authority::new().unwrap().issue().unwrap();
+        let [client, client_key] = files.certificate("client", &stranger);
+        let variables = [
+            ("SSL_CERT_FILE", ca.as_str()),
+            ("NATS_TLS_CERT_FILE", &client),
+            ("NATS_TLS_KEY_FILE", &client_key),
+        ];
+        let process = start(&format!("tls://localhost:{}", server.port()), &variables);
+        is_refused(&process, "").await;
+        files.certificate("client", &authority.issue().unwrap());
+        connects(&process).await;
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_replaced_here_and_there_costs_one_connection() {
+    let lines = |password: &str| format!("authorization {{ user: sidecar, password: {password} }}");
+    for version in NatsVersion::ALL {
+        let files = Files::new();
+        let password = files.write("password", "first-password\n");
+        let builder = NatsServer::builder().version(version);
+        let mut server = builder.config_lines(&lines("first-password")).start().await.unwrap();
+        let variables = [("NATS_USER", "sidecar"), ("NATS_PASSWORD_FILE", password.as_str())];
+        let process = start(&server.url(), &variables);
+        connects(&process).await;
+
+        files.write("password", "second-password\n");
+        let changed = lines("second-password");
+        // The server closes the connections of those whose password it changes.
+        let reloaded = server.reload_with(|settings| settings.config_lines(&changed)).await;
+        reloaded.unwrap();
+        let is_back = async || lines_with(&process, "connected to NATS").len() == 2;
+        eventually(SOON, is_back).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -123,18 +152,20 @@ async fn a_credentials_file_lets_in_and_a_broken_one_says_so() {
         "operator: {operator_jwt}\nresolver: MEMORY\nresolver_preload: {{ {}: {account_jwt} }}",
         account.public_key()
     );
-    let server = NatsServer::builder().config_lines(&lines).start().await.unwrap();
-
     let content = format!(
         "-----BEGIN NATS USER JWT-----\n{user_jwt}\n------END NATS USER JWT------\n\n\
          -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
     );
-    let creds = files.write("user.creds", "nothing of use");
-    let process = start(&server.url(), &[("NATS_CREDS_FILE", &creds)]);
-    is_refused(&process, "").await;
-    process.wait_for_log("holds no JWT", SOON).await.unwrap();
-    files.write("user.creds", &content);
-    connects(&process).await;
+    for version in NatsVersion::ALL {
+        let builder = NatsServer::builder().version(version).config_lines(&lines);
+        let server = builder.start().await.unwrap();
+        let creds = files.write("user.creds", "nothing of use");
+        let process = start(&server.url(), &[("NATS_CREDS_FILE", &creds)]);
+        is_refused(&process, "").await;
+        process.wait_for_log("holds no JWT", SOON).await.unwrap();
+        files.write("user.creds", &content);
+        connects(&process).await;
+    }
 }
 
 fn jwt(issuer: &KeyPair, subject: &KeyPair, claims: &Value) -> String {

@@ -1,7 +1,9 @@
 //! What goes over the wire when everything works, as it was captured from the original.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
 use serde_json::json;
 use test_support::{Recipient, Reply, eventually};
@@ -174,6 +176,47 @@ async fn a_token_is_renewed_before_it_expires_and_nobody_waits_for_that() {
     });
     renewed.await.unwrap();
     assert_eq!(rig.provider.n_received(), 2);
+}
+
+/// A JWT without a signature, of a provider whose clock is off by so many seconds.
+fn jwt_of_another_time(offset: i64, life: i64) -> String {
+    let now = i64::try_from(UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap() + offset;
+    let encoded = |value: serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let claims = json!({"iat": now, "nbf": now, "exp": now + life});
+    format!("{}.{}.", encoded(json!({"alg": "none"})), encoded(claims))
+}
+
+#[tokio::test]
+async fn the_life_of_a_token_counts_and_not_what_time_its_provider_has() {
+    const HOUR: i64 = 3600;
+    for offset in [-2 * HOUR, -HOUR, HOUR, 2 * HOUR] {
+        let rig = Rig::start().await;
+        rig.provider.respond_with(move |_, _| {
+            Reply::json(
+                200,
+                &json!({"access_token": jwt_of_another_time(offset, HOUR), "expires_in": HOUR}),
+            )
+        });
+        let api = rig.client(&[]);
+        for _ in 0..20 {
+            call(&api).await.unwrap();
+        }
+        assert_eq!(rig.provider.n_received(), 1, "{offset}");
+
+        // A short life ends soon, whatever the token says.
+        rig.provider.respond_with(move |_, _| {
+            Reply::json(
+                200,
+                &json!({"access_token": jwt_of_another_time(offset, 3), "expires_in": 3}),
+            )
+        });
+        let api = rig.client(&[]);
+        let renewed = eventually(SOON, async || {
+            call(&api).await.unwrap();
+            rig.provider.n_received() == 3
+        });
+        renewed.await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use test_support::{Fault, Route};
 use tokio::time::Instant;
 
 use super::{IN_TIME, NAME, Rig, subscribed};
-use crate::harness::{TASK_TRIGGERED, event, ids_and_subscriptions, lines_with};
+use crate::harness::{TASK_TRIGGERED, event, health, ids_and_subscriptions, lines_with};
 
 #[tokio::test]
 async fn an_event_before_the_first_heartbeat_is_delivered_after_it_with_its_subscription() {
@@ -165,7 +165,7 @@ async fn whatever_the_control_plane_answers_events_go_on_to_the_last_known_subsc
 #[tokio::test]
 async fn a_registration_that_is_given_up_is_made_anew_with_growing_pauses() {
     let mut rig = Rig::start().await;
-    let (process, integration) = rig.registered(&[("MAX_HEARTBEAT_RETRIES", "2")]).await;
+    let (mut process, integration) = rig.registered(&[("MAX_HEARTBEAT_RETRIES", "2")]).await;
     rig.control_plane.stop().await;
     process
         .wait_for_log("the registration is given up", IN_TIME)
@@ -190,6 +190,10 @@ async fn a_registration_that_is_given_up_is_made_anew_with_growing_pauses() {
     );
     rig.control_plane.heal(Route::Register);
     process.wait_for_log("answers heartbeats again", IN_TIME).await.unwrap();
+    // The original has ended by now, with 0.
+    assert_eq!(health(process.proxy_address()).await, 200);
+    process.terminate().unwrap();
+    assert_eq!(process.wait_exit(IN_TIME).await.unwrap().code(), Some(0));
 }
 
 #[tokio::test]
@@ -206,11 +210,12 @@ async fn an_interval_of_zero_is_no_busy_loop() {
 }
 
 #[tokio::test]
-async fn after_sigterm_there_are_no_more_heartbeats() {
+async fn after_sigterm_there_are_no_more_heartbeats_and_the_integration_stays() {
     let rig = Rig::start().await;
-    let (mut process, _) = rig.registered(&[]).await;
+    let (mut process, integration) = rig.registered(&[]).await;
     process.terminate().unwrap();
     assert_eq!(process.wait_exit(IN_TIME).await.unwrap().code(), Some(0));
     let unregistered = rig.control_plane.requests_to(Route::Unregister);
     assert!(unregistered.is_empty(), "other replicas use the integration");
+    assert_eq!(rig.control_plane.integrations()[0].id, integration.id);
 }

@@ -1,12 +1,15 @@
 //! The remote execution plane: a control plane that is polled over HTTP, and no NATS.
 
 mod captured;
+mod dead_letters;
 mod faults;
 mod forwarding;
 mod paging;
 mod polling;
+mod registered;
 mod restarts;
 mod scale;
+mod tokens;
 
 use std::collections::HashMap;
 

@@ -8,7 +8,7 @@ use super::{Remote, answer, event_of, events, sorted};
 use crate::harness::{TASK_TRIGGERED, event_id, numbered_ids, subscriptions};
 
 /// A page with the events of these numbers.
-fn page(numbers: impl IntoIterator<Item = usize>, next: &str) -> String {
+pub(super) fn page(numbers: impl IntoIterator<Item = usize>, next: &str) -> String {
     let mut page = "{\"events\":[".to_owned();
     for (place, number) in numbers.into_iter().enumerate() {
         let comma = if place > 0 { "," } else { "" };

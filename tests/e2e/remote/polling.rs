@@ -109,6 +109,31 @@ async fn requests_are_those_of_the_original_and_ask_for_large_pages() {
 }
 
 #[tokio::test]
+async fn a_filter_with_one_value_narrows_the_request_and_any_other_does_not() {
+    let cases = [
+        (&[][..], &[][..], &[][..], ""),
+        (&["p1", "p2"], &[], &[], ""),
+        (&["p1"], &[], &[], "&project=p1"),
+        (&["p1"], &["dev"], &[], "&project=p1&stage=dev"),
+        (&["p1"], &["dev"], &["carts"], "&project=p1&service=carts&stage=dev"),
+    ];
+    let texts = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect();
+    for (projects, stages, services, query) in cases {
+        let remote = Remote::start().await;
+        let mut narrowed = subscription("sub-1", TASK_TRIGGERED);
+        narrowed.projects = texts(projects);
+        narrowed.stages = texts(stages);
+        narrowed.services = texts(services);
+        let interest = distributor::subscription::Interest::subscriptions(vec![narrowed]);
+        let app = remote.app_interested_in(interest, &[]).await;
+        remote.polled(1).await;
+        let asked = remote.polls()[0].query.clone().unwrap_or_default();
+        assert_eq!(asked, format!("pageSize=100000{query}"));
+        app.shut_down().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn the_filter_of_a_subscription_applies_to_what_the_control_plane_does_not_filter() {
     let remote = Remote::start().await;
     let mut filtered = subscription("sub-1", TASK_TRIGGERED);
