@@ -87,9 +87,11 @@ async fn an_answer_that_breaks_off_does_not_look_complete() {
         let rig = Rig::start(|_| Answer::Last(start.as_bytes().to_vec())).await;
         let mut client = Client::connect(&rig.distributor).await;
         client.send(GET).await;
-        let mut answer = client.head().await;
-        assert_eq!(answer.status(), 200);
-        assert!(client.body(&mut answer).await.is_err(), "{start}");
+        // The end may come so soon that there is no answer at all.
+        if let Some(mut answer) = client.head_if_any().await {
+            assert_eq!(answer.status(), 200);
+            assert!(client.body(&mut answer).await.is_err(), "{start}");
+        }
     }
 }
 

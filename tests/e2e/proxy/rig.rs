@@ -253,10 +253,13 @@ impl Client {
 
     /// Reads an answer without its body.
     pub(super) async fn head(&mut self) -> Message {
-        let head = timeout(SOON, read_head(&mut self.0))
-            .await
-            .expect("an answer comes soon");
-        head.expect("an answer comes")
+        self.head_if_any().await.expect("an answer comes")
+    }
+
+    /// The same; none where the connection ends.
+    pub(super) async fn head_if_any(&mut self) -> Option<Message> {
+        let head = timeout(SOON, read_head(&mut self.0)).await;
+        head.expect("an answer or the end comes soon")
     }
 
     /// Reads the body of an answer, and says whether it was complete.
