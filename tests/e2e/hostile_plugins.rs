@@ -173,6 +173,26 @@ async fn printed_lines_are_cut_to_a_few() {
 }
 
 #[tokio::test]
+async fn a_plugin_that_logs_with_each_event_is_cut_to_a_rate() {
+    const N_EVENTS: usize = 1000;
+    let peers = Peers::start().await;
+    let folder = PluginFolder::behaving_with("chatty", "", "count = 10");
+    let mut process = peers.process(&[ALL_TOPICS, folder.variable()]).await;
+
+    let started = tokio::time::Instant::now();
+    peers.publish_all(events("bad", N_EVENTS)).await;
+    assert_same(&peers.delivered_ids(N_EVENTS).await, &numbered_ids("bad", N_EVENTS));
+    let seconds = usize::try_from(started.elapsed().as_secs()).unwrap() + 1;
+    process.terminate().unwrap();
+    assert_eq!(exit_code(&mut process).await, 0);
+
+    let n_lines = lines_with(&process, "plugin says").len();
+    assert!(n_lines <= 200 + 100 * seconds, "{n_lines} lines in {seconds} s");
+    let n_left_out = left_out(&lines_with(&process, "lines of a plugin are left out"));
+    assert_eq!(n_lines as u64 + n_left_out, 10 * N_EVENTS as u64);
+}
+
+#[tokio::test]
 async fn printed_bytes_that_are_no_text_are_shown_as_such() {
     let lines = contained("print-bytes", "", "").await;
     line_with(&lines, "line=\"odd \u{fffd}\u{fffd}  [31m bytes\"");

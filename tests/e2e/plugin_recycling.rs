@@ -50,11 +50,13 @@ async fn a_plugin_that_leaks_never_comes_to_its_limit() {
     process.terminate().unwrap();
     assert_eq!(exit_code(&mut process).await, 0);
     let log = process.output().text(Stream::Stderr);
-    for counter in [
-        "plugin_failures=0",
-        "undelivered=0",
-        &format!("dropped={}", n_rounds() * ROUND),
-    ] {
+    let n_events = n_rounds() * ROUND;
+    for counter in ["plugin_failures=0", "undelivered=0", &format!("dropped={n_events}")] {
         assert!(log.contains(&format!(" {counter}")), "{counter} is missing: {log}");
+    }
+    // Each instance was configured, or it would not have leaked, and all of them had one state and one set of metrics.
+    for metric in ["events", "events_total"] {
+        let line = format!("metric=\"{metric}\" value={n_events}\n");
+        assert!(log.contains(&line), "{line} is missing: {log}");
     }
 }

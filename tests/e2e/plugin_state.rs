@@ -81,6 +81,21 @@ async fn plugins_do_not_see_the_state_of_each_other() {
 }
 
 #[tokio::test]
+async fn a_plugin_that_is_not_yet_in_the_chain_cannot_change_the_state() {
+    let host = host();
+    let running = counting(&host, "counter", WITH_STATE).await;
+    assert_eq!(answer(&running).await, "event 1");
+    let settings = Settings {
+        grants: WITH_STATE,
+        config: json!({"behaviour": "state-in-configure"}),
+        ..Settings::named("counter")
+    };
+    let refused = load(&host, &guest("guest_misbehaving.wasm"), settings).await;
+    assert!(refused.unwrap_err().to_string().contains("not counted"));
+    assert_eq!(answer(&running).await, "event 2");
+}
+
+#[tokio::test]
 async fn events_at_the_same_time_are_each_counted_once() {
     const N_EVENTS: usize = 500;
     let chain = Arc::new(counting(&host(), "counter", WITH_STATE).await);

@@ -133,6 +133,11 @@ impl RunningCall {
         (&self.event_id, &self.keptn_context, direction)
     }
 
+    /// Whether a hook runs; else it is `describe` or `configure`.
+    pub(super) fn is_for_event(&self) -> bool {
+        self.direction.is_some()
+    }
+
     fn end_partial_line(&mut self) {
         if !self.partial.is_empty() {
             self.end_line();

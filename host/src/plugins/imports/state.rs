@@ -53,7 +53,8 @@ impl State {
     ) -> wasmtime::Result<Result<R, state::Error>> {
         self.count_call()?;
         let settings = &self.shared.settings;
-        if !settings.grants.state {
+        // A plugin that is being loaded may turn out to be no good, and must not have changed anything by then.
+        if !settings.grants.state || !self.output.call().is_for_event() {
             return Ok(Err(state::Error::Denied));
         }
         match work(&self.shared.kept.store, settings.limits.state_bytes) {

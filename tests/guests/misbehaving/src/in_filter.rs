@@ -33,7 +33,7 @@ pub(crate) fn behave(behaviour: Behaviour, count: u32, event: &CloudEvent) -> Re
         Behaviour::Snoop => return Ok(Verdict::Drop(on_wasi::snoop())),
         Behaviour::Leak => {
             std::mem::forget(black_box(vec![1_u8; LEAKED_BYTES]));
-            return Ok(Verdict::Drop("leaked".to_owned()));
+            return Ok(Verdict::Drop(on_host::count_everywhere()));
         }
         Behaviour::OddReason => {
             return Ok(Verdict::Drop("first\nINFO forged\u{1b}[31m\u{0}".to_owned()));

@@ -19,6 +19,7 @@
 //! - `loop-in-configure`: never returns
 //! - `trap-in-configure`: panics
 //! - `reject-config`: returns two problems, at `/behaviour` and `/only`
+//! - `state-in-configure`: counts as `state-count` does, and returns the answer as a problem
 //! - `many-problems`: returns 5,000 problems, each of two lines
 //!
 //! In the filter; the transform keeps:
@@ -39,7 +40,7 @@
 //! - `handles`: makes timers and keeps them, without end
 //! - `random`: asks for 64 MiB of random bytes
 //! - `snoop`: drops, and the reason names what it found of the host: environment, arguments, files, network
-//! - `leak`: loses 1 KiB, and drops
+//! - `leak`: loses 1 KiB, and does as `state-count`
 //! - `metric-flood`: counts under 3,000 names, uses 3,000 bad ones, and sets what is no number
 //! - `state-flood`: stores until it may not; the reason says how many keys there was room for
 //! - `state-huge`: stores a value of 1.5 MiB; the reason says how that was answered
@@ -118,6 +119,9 @@ impl lifecycle::Guest for Component {
                     problem("/behaviour", "told to reject"),
                     problem("/only", "told to reject this as well"),
                 ]);
+            }
+            Behaviour::StateInConfigure => {
+                return Err(vec![problem("", &on_host::count_everywhere())]);
             }
             Behaviour::ManyProblems => return Err(vec![problem("/only", "told to\nreject"); 5000]),
             _ => {}

@@ -17,6 +17,7 @@ pub(crate) enum Behaviour {
     TrapInConfigure,
     RejectConfig,
     ManyProblems,
+    StateInConfigure,
     // in the filter
     Loop,
     Hog,
@@ -58,7 +59,7 @@ pub(crate) enum Behaviour {
     Keep,
 }
 
-const BEHAVIOURS: [(&str, Behaviour); 47] = [
+const BEHAVIOURS: [(&str, Behaviour); 48] = [
     ("loop-in-describe", Behaviour::LoopInDescribe),
     ("trap-in-describe", Behaviour::TrapInDescribe),
     ("huge-description", Behaviour::HugeDescription),
@@ -69,6 +70,7 @@ const BEHAVIOURS: [(&str, Behaviour); 47] = [
     ("trap-in-configure", Behaviour::TrapInConfigure),
     ("reject-config", Behaviour::RejectConfig),
     ("many-problems", Behaviour::ManyProblems),
+    ("state-in-configure", Behaviour::StateInConfigure),
     ("loop", Behaviour::Loop),
     ("hog", Behaviour::Hog),
     ("trap", Behaviour::Trap),
