@@ -16,7 +16,7 @@ use crate::dispatch::Dispatcher;
 use crate::error_log::{ErrorLog, Sending};
 use crate::ingress::Ingress;
 use crate::keptn_api::KeptnApi;
-use crate::plugins::{ChainError, Compiler, Host, Plugins, build_chain};
+use crate::plugins::{Chain, ChainError, Compiler, Host, Plugins, build_chain};
 use crate::proxy::Proxy;
 use crate::registration::{Registration, RegistrationError};
 use crate::server::{self, Routes};
@@ -67,10 +67,7 @@ pub async fn run(
     let answers = Arc::new(Answers::default());
     let host = Arc::new(Host::new(compiler).map_err(RunError::Engine)?);
     let chain = build_chain(&host, &config, 1).await?;
-    for plugin in &chain.plugins {
-        let (version, digest) = (plugin.version(), plugin.digest());
-        tracing::info!(plugin = %plugin.name(), version, digest, generation = chain.generation, "plugin loaded");
-    }
+    announce(&chain);
     let plugins = Arc::new(Plugins::new(chain));
 
     let api = keptn_api(&config).await?;
@@ -87,10 +84,13 @@ pub async fn run(
     });
     let (error_log, sending) = error_log.unzip();
 
+    let sink = connection.sink();
+
     // Control plane → service.
     let deliveries = Deliveries::new(
         &config.delivery,
         connection.dead_letters(&config).reported_to(error_log.clone()),
+        sink.clone(),
         Arc::clone(&answers),
         Arc::clone(&counters),
     );
@@ -110,7 +110,7 @@ pub async fn run(
     // Service → control plane. It stays up until the end: the service may finish its work while we drain.
     let ingress = Arc::new(Ingress {
         plugins: Arc::clone(&plugins),
-        sink: connection.sink(),
+        sink,
         answers: Arc::clone(&answers),
         error_log: error_log.clone(),
         counters: Arc::clone(&counters),
@@ -173,6 +173,13 @@ pub async fn run(
 
 /// Time that open requests of the service get after the last delivery.
 const SERVER_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
+
+fn announce(chain: &Chain) {
+    for plugin in &chain.plugins {
+        let (version, digest) = (plugin.version(), plugin.digest());
+        tracing::info!(plugin = %plugin.name(), version, digest, generation = chain.generation, "plugin loaded");
+    }
+}
 
 /// One for all who call the API, so that they share connections and tokens.
 async fn keptn_api(config: &Config) -> Result<KeptnApi, RunError> {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::dedupe::{Dedupe, Sight};
 use crate::delivery::{Deliveries, Delivery, Part};
 use crate::event::{Event, Malformed};
-use crate::plugins::{Chain, Context, Direction, Passage, Plugins};
+use crate::plugins::{Chain, Context, Direction, Fate, Passage, Plugins};
 use crate::receipt::Receipt;
 use crate::subscription::{Interest, Match};
 use crate::telemetry::Counters;
@@ -146,22 +146,8 @@ impl Dispatcher {
             received_on: subject,
             receipt: receipt.n_deliveries(),
         };
-        match chain.run(event, &context).await {
-            Ok(Passage::Unchanged) => parts.push(Part::unchanged(event, subscription.clone())),
-            Ok(Passage::Replaced(events)) => {
-                let original = (events.len() == 1).then_some(event);
-                let made = (0..).zip(&events);
-                parts.extend(
-                    made.map(|(number, event)| Part::made_by_plugin(event, number, original, subscription.clone())),
-                );
-            }
-            Ok(Passage::Dropped { by, reason }) => {
-                self.counters.dropped.increment();
-                tracing::debug!(
-                    event_id = &*event.id(), event_type = &*event.ty(), plugin = %by, reason,
-                    generation = chain.generation, "dropped by a plugin"
-                );
-            }
+        let Passage { fate, published } = match chain.run(event, &context).await {
+            Ok(passage) => passage,
             Err(error) => {
                 self.counters.plugin_failures.increment();
                 parts.push(Part::failed(
@@ -170,6 +156,28 @@ impl Dispatcher {
                     &error.plugin,
                     error.to_string(),
                 ));
+                return;
+            }
+        };
+        // Before the service gets the event: a `.started` that a plugin sends precedes what the service answers.
+        for (number, published) in (1..).zip(published) {
+            parts.push(Part::published(event, published, number, subscription.clone()));
+        }
+        match fate {
+            Fate::Unchanged => parts.push(Part::unchanged(event, subscription.clone())),
+            Fate::Replaced(events) => {
+                let original = (events.len() == 1).then_some(event);
+                let made = (0..).zip(&events);
+                parts.extend(
+                    made.map(|(number, event)| Part::made_by_plugin(event, number, original, subscription.clone())),
+                );
+            }
+            Fate::Dropped { by, reason } => {
+                self.counters.dropped.increment();
+                tracing::debug!(
+                    event_id = &*event.id(), event_type = &*event.ty(), plugin = %by, reason,
+                    generation = chain.generation, "dropped by a plugin"
+                );
             }
         }
     }

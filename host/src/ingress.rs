@@ -14,7 +14,7 @@ use percent_encoding::percent_decode;
 use crate::answers::Answers;
 use crate::error_log::{self, Entry, ErrorLog};
 use crate::event::{Event, EventBuilder, Malformed, split_batch};
-use crate::plugins::{Context, Direction, Passage, PluginError, Plugins};
+use crate::plugins::{Context, Direction, Fate, Passage, PluginError, Plugins, Published};
 use crate::sink::{Sink, SinkError};
 use crate::telemetry::Counters;
 
@@ -94,8 +94,12 @@ impl Ingress {
                 continue;
             }
             answered.extend(answered_id(&event));
-            for event in self.pass(event).await? {
+            let (passed, published) = self.pass(event).await?;
+            for event in passed {
                 outgoing.add(event)?;
+            }
+            for published in published {
+                outgoing.publish(&published)?;
             }
         }
         // Of an event that is sent the copy may get lost; of one that is nothing but an error nothing would be left.
@@ -149,7 +153,8 @@ impl Ingress {
         })
     }
 
-    async fn pass(&self, event: Event) -> Result<Vec<Event>, Box<PluginError>> {
+    /// What goes to the control plane in the event's place, and what plugins add to it.
+    async fn pass(&self, event: Event) -> Result<(Vec<Event>, Vec<Published>), Box<PluginError>> {
         let chain = arc_swap::Guard::into_inner(self.plugins.current());
         let context = Context {
             direction: Direction::Outgoing,
@@ -158,12 +163,17 @@ impl Ingress {
             receipt: 1,
         };
         match chain.run(&event, &context).await {
-            Ok(Passage::Unchanged) => Ok(vec![event]),
-            Ok(Passage::Replaced(events)) => Ok(events),
-            Ok(Passage::Dropped { by, reason }) => {
-                self.counters.dropped.increment();
-                tracing::debug!(event_id = &*event.id(), event_type = &*event.ty(), plugin = %by, reason, "dropped by a plugin");
-                Ok(Vec::new())
+            Ok(Passage { fate, published }) => {
+                let passed = match fate {
+                    Fate::Unchanged => vec![event],
+                    Fate::Replaced(events) => events,
+                    Fate::Dropped { by, reason } => {
+                        self.counters.dropped.increment();
+                        tracing::debug!(event_id = &*event.id(), event_type = &*event.ty(), plugin = %by, reason, "dropped by a plugin");
+                        Vec::new()
+                    }
+                };
+                Ok((passed, published))
             }
             Err(error) => {
                 self.counters.plugin_failures.increment();

@@ -82,6 +82,10 @@ counters! {
     unmarked
     /// Events of the service that were sent to NATS.
     forwarded
+    /// Events that plugins sent to the control plane.
+    published
+    /// Attempts to do so that failed and are followed by another.
+    publish_failures
     /// Errors that were copied to the log of the control plane.
     reported
     /// Errors that were not, because the log took none for too long.

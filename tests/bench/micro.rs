@@ -80,10 +80,7 @@ fn filtering(criterion: &mut Criterion) {
     let chain = runtime.block_on(async {
         let host = Arc::new(Host::new(Compiler::InProcess).expect("the engine can be set up"));
         let filter = load(&host, DEFAULT_FILTER_COMPONENT, default_filter_settings(&lists)).await;
-        Chain {
-            generation: 1,
-            plugins: vec![Arc::new(filter.expect("the default filter can be loaded"))],
-        }
+        Chain::new(1, vec![Arc::new(filter.expect("the default filter can be loaded"))])
     });
     let context = Context {
         direction: Direction::Incoming,

@@ -33,6 +33,7 @@ mod outages;
 mod payloads;
 mod plugin_failures;
 mod plugin_loading;
+mod plugin_publishing;
 mod plugin_recycling;
 mod plugin_state;
 mod plugins;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use distributor::event::Event;
-use distributor::plugins::{Chain, Compiler, Context, Direction, Grants, Host, Metric, Passage, Settings, load};
+use distributor::plugins::{Chain, Compiler, Context, Direction, Fate, Grants, Host, Metric, Settings, load};
 use serde_json::json;
 
 use crate::harness::*;
@@ -16,10 +16,7 @@ async fn counting(host: &Arc<Host>, name: &str, grants: Grants) -> Chain {
         ..Settings::named(name)
     };
     let plugin = load(host, &guest("guest_misbehaving.wasm"), settings).await.unwrap();
-    Chain {
-        generation: 1,
-        plugins: vec![Arc::new(plugin)],
-    }
+    Chain::new(1, vec![Arc::new(plugin)])
 }
 
 const WITH_STATE: Grants = Grants {
@@ -39,8 +36,8 @@ async fn answer(chain: &Chain) -> String {
         receipt: 1,
     };
     let event = Event::parse(event("e").to_bytes()).unwrap();
-    match chain.run(&event, &context).await.unwrap() {
-        Passage::Dropped { reason, .. } => reason,
+    match chain.run(&event, &context).await.unwrap().fate {
+        Fate::Dropped { reason, .. } => reason,
         other => panic!("{other:?}"),
     }
 }

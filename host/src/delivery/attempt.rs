@@ -1,5 +1,6 @@
 //! What a worker does with a delivery: tries its parts in order, and decides what comes next.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +13,8 @@ use crate::dead_letter::{Reason, Stored};
 
 /// A service may ask for a longer pause, but not for any length.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
-/// Longest pause between attempts to store a dead letter.
+/// Shortest and longest pause between attempts to store a dead letter, or what a plugin answers.
+const FIRST_PAUSE_TO_STORE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE_TO_STORE: Duration = Duration::from_secs(30);
 
 /// How an attempt ended, once the service was there.
@@ -55,6 +57,10 @@ impl Deliveries {
         }
         let can_be_given_back = delivery.receipt.can_be_given_back();
         let generation = delivery.generation;
+        if delivery.parts[number].to_publish().is_some() {
+            self.publish(&mut delivery.parts[number], generation).await;
+            return false;
+        }
         let part = &mut delivery.parts[number];
         if part.attempts == 0 && part.subscription.is_some() && !part.event.can_be_marked() {
             self.counters.unmarked.increment();
@@ -142,6 +148,51 @@ impl Deliveries {
         );
     }
 
+    /// Sends what a plugin answers to the control plane. As long as that cannot store it, the part waits, and with it the
+    /// event and those behind it: what a plugin has said is not lost.
+    async fn publish(&self, part: &mut Part, generation: u64) {
+        let Some(published) = part.to_publish() else { return };
+        let (by, event) = (Arc::clone(&published.by), published.event.clone());
+        let Err(error) = self.outside.publish(published).await else {
+            part.settle(true);
+            self.counters.published.increment();
+            tracing::info!(
+                event_id = &*event.id(),
+                event_type = &*event.ty(),
+                keptn_context = &*event.keptn_context().unwrap_or_default(),
+                triggered_id = &*event.triggered_id().unwrap_or_default(),
+                answered_id = &*part.event.id(),
+                plugin = %by,
+                generation,
+                "published"
+            );
+            return;
+        };
+        if error.status().is_client_error() {
+            part.give_up(GivenUp {
+                reason: Reason::Plugin,
+                status: None,
+                error: format!(
+                    "plugin {by:?} publishes event {:?} of type {:?}, which cannot be sent: {error}",
+                    event.id(),
+                    event.ty()
+                ),
+                plugin: Some(by.to_string()),
+            });
+            return;
+        }
+        part.attempts += 1;
+        let attempt = part.attempts;
+        let pause = pause_after(attempt, FIRST_PAUSE_TO_STORE, LONGEST_PAUSE_TO_STORE, 1.0);
+        part.trouble().due = Some(Instant::now() + pause);
+        self.counters.publish_failures.increment();
+        tracing::warn!(
+            event_id = &*event.id(), event_type = &*event.ty(), answered_id = &*part.event.id(), plugin = %by, attempt,
+            %error, next_attempt_ms = pause.as_millis(),
+            "cannot publish the event of a plugin; the event that it answers is held back"
+        );
+    }
+
     /// Stores a part that is given up as a dead letter; if that fails, it waits and is stored later.
     async fn store(&self, delivery: &mut Delivery, number: usize) {
         let Some(letter) = delivery.dead_letter(number) else {
@@ -174,12 +225,7 @@ impl Deliveries {
             Err(error) => {
                 let trouble = part.trouble();
                 trouble.n_not_stored += 1;
-                let pause = pause_after(
-                    trouble.n_not_stored,
-                    Duration::from_secs(1),
-                    LONGEST_PAUSE_TO_STORE,
-                    1.0,
-                );
+                let pause = pause_after(trouble.n_not_stored, FIRST_PAUSE_TO_STORE, LONGEST_PAUSE_TO_STORE, 1.0);
                 trouble.due = Some(Instant::now() + pause);
                 self.counters.dead_letter_failures.increment();
                 tracing::error!(

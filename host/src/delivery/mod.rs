@@ -36,6 +36,7 @@ use crate::answers::Answers;
 use crate::config::{self, DeliveryConfig};
 use crate::dead_letter::DeadLetters;
 use crate::event::Event;
+use crate::sink::Sink;
 use crate::telemetry::Counters;
 
 /// Events of one key that stay in memory while memory is full and others could be delivered.
@@ -69,10 +70,11 @@ impl Deliveries {
     pub fn new(
         config: &DeliveryConfig,
         dead_letters: DeadLetters,
+        sink: Sink,
         answers: Arc<Answers>,
         counters: Arc<Counters>,
     ) -> Self {
-        let outside = Outside::Real(Recipient::new(config), dead_letters);
+        let outside = Outside::Real(Recipient::new(config), dead_letters, sink);
         Self::to(outside, config, answers, counters)
     }
 

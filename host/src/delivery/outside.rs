@@ -1,4 +1,5 @@
-//! What is outside of the process and ends a delivery: the service, and the place for dead letters.
+//! What is outside of the process and ends a delivery: the service, the place for dead letters, and the control plane
+//! for what plugins answer.
 //!
 //! Called by [`super::attempt`]. In the model, a script stands in for both.
 
@@ -7,12 +8,14 @@ use http::StatusCode;
 use super::Outgoing;
 use super::recipient::{AttemptError, Recipient};
 use crate::dead_letter::{DeadLetter, DeadLetters, StoreError, Stored};
+use crate::plugins::Published;
+use crate::sink::{Sink, SinkError};
 
-/// Both of them.
+/// All of them.
 #[derive(Debug)]
 #[cfg_attr(test, expect(clippy::large_enum_variant, reason = "the small one is for tests only"))]
 pub(super) enum Outside {
-    Real(Recipient, DeadLetters),
+    Real(Recipient, DeadLetters, Sink),
     #[cfg(test)]
     Scripted(super::model::Script),
 }
@@ -26,7 +29,7 @@ impl Outside {
         attempt: u32,
     ) -> Result<StatusCode, AttemptError> {
         match self {
-            Self::Real(recipient, _) => recipient.deliver(event, subscription_id, attempt).await,
+            Self::Real(recipient, ..) => recipient.deliver(event, subscription_id, attempt).await,
             #[cfg(test)]
             Self::Scripted(script) => script.deliver(event, subscription_id, attempt).await,
         }
@@ -35,9 +38,22 @@ impl Outside {
     /// See [`DeadLetters::store`].
     pub(super) async fn store(&self, letter: &DeadLetter) -> Result<Stored, StoreError> {
         match self {
-            Self::Real(_, dead_letters) => dead_letters.store(letter).await,
+            Self::Real(_, dead_letters, _) => dead_letters.store(letter).await,
             #[cfg(test)]
             Self::Scripted(script) => script.store(letter).await,
+        }
+    }
+
+    /// Sends an event of a plugin to the control plane. Returns when it is stored.
+    pub(super) async fn publish(&self, published: &Published) -> Result<(), SinkError> {
+        match self {
+            Self::Real(_, _, sink) => {
+                let mut batch = sink.batch();
+                batch.publish(published)?;
+                batch.send().await.map(|_| ())
+            }
+            #[cfg(test)]
+            Self::Scripted(_) => Ok(()),
         }
     }
 }

@@ -14,6 +14,7 @@ use super::body::Outgoing;
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::dedupe::Seen;
 use crate::event::Event;
+use crate::plugins::Published;
 use crate::receipt::{PartProgress, Receipt};
 use crate::subscription::Subscription;
 
@@ -50,7 +51,12 @@ struct Made {
     original: Option<Bytes>,
     /// Its number among those that were made of one.
     emission: u32,
+    /// It goes to the control plane and not to the service.
+    published: Option<Published>,
 }
+
+/// What plugins publish is numbered from here. No chain forwards as many events.
+const FIRST_PUBLISHED: u32 = 1 << 24;
 
 /// What is known of a part that was not delivered at once.
 #[derive(Debug, Default)]
@@ -104,11 +110,36 @@ impl Part {
         let made = Made {
             original: original.map(|original| original.bytes().clone()),
             emission,
+            published: None,
         };
         Self {
             made: Some(Box::new(made)),
             ..Self::unchanged(event, subscription)
         }
+    }
+
+    /// What a plugin sends to the control plane in answer to `received`, numbered from 1. If that cannot be done, it is
+    /// the received event that becomes a dead letter.
+    pub fn published(
+        received: &Event,
+        published: Published,
+        number: u32,
+        subscription: Option<Arc<Subscription>>,
+    ) -> Self {
+        let made = Made {
+            original: Some(received.bytes().clone()),
+            emission: FIRST_PUBLISHED.saturating_add(number),
+            published: Some(published),
+        };
+        Self {
+            made: Some(Box::new(made)),
+            ..Self::unchanged(received, subscription)
+        }
+    }
+
+    /// The event for the control plane, if this part is one.
+    pub(super) fn to_publish(&self) -> Option<&Published> {
+        self.made.as_ref().and_then(|made| made.published.as_ref())
     }
 
     /// An event that a plugin failed on.

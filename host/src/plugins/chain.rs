@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::context::Context;
 use super::error::PluginError;
 use super::plugin::{Outcome, Plugin, Verdict};
+use super::publish::{Origin, Published};
 use crate::event::Event;
 
 /// Ordered plugins. Replaced as a whole, never changed: an event takes one chain at its start and finishes on it.
@@ -16,9 +17,18 @@ pub struct Chain {
     pub plugins: Vec<Arc<Plugin>>,
 }
 
+/// What came of an event's way through the plugins.
+#[derive(Debug)]
+pub struct Passage {
+    /// What became of the event itself.
+    pub fate: Fate,
+    /// What plugins send to the control plane in answer to it. The event is not settled before this is stored.
+    pub published: Vec<Published>,
+}
+
 /// What became of an event.
 #[derive(Debug)]
-pub enum Passage {
+pub enum Fate {
     /// It goes on as it came.
     Unchanged,
     /// These go on instead, in this order.
@@ -32,34 +42,59 @@ pub enum Passage {
     },
 }
 
+/// An event on its way.
+struct Run<'a> {
+    root: &'a Event,
+    context: &'a Context<'a>,
+    published: Vec<Published>,
+}
+
 impl Chain {
+    /// A chain of these plugins, in this order.
+    pub fn new(generation: u64, plugins: Vec<Arc<Plugin>>) -> Self {
+        Self { generation, plugins }
+    }
+
     /// Runs an event through the plugins.
     ///
     /// # Errors
-    /// When a plugin could not do its work; the event has then not gone through.
+    /// When a plugin could not do its work; the event has then not gone through, and nothing is to be published.
     pub async fn run(&self, event: &Event, context: &Context<'_>) -> Result<Passage, PluginError> {
+        let mut run = Run {
+            root: event,
+            context,
+            published: Vec::new(),
+        };
+        let fate = self.fate(&mut run).await?;
+        Ok(Passage {
+            fate,
+            published: run.published,
+        })
+    }
+
+    async fn fate(&self, run: &mut Run<'_>) -> Result<Fate, PluginError> {
         // None: nothing has changed the event yet, and nothing is copied.
         let mut replaced: Option<Vec<Event>> = None;
         for plugin in self
             .plugins
             .iter()
-            .filter(|plugin| plugin.directions().contains(&context.direction))
+            .filter(|plugin| plugin.directions().contains(&run.context.direction))
         {
             let Some(events) = replaced.take() else {
-                match pass(plugin, event, context).await? {
-                    Passage::Unchanged => {}
-                    Passage::Replaced(events) => replaced = Some(events),
-                    dropped @ Passage::Dropped { .. } => return Ok(dropped),
+                match run.pass(plugin, run.root, 0).await? {
+                    Fate::Unchanged => {}
+                    Fate::Replaced(events) => replaced = Some(events),
+                    dropped @ Fate::Dropped { .. } => return Ok(dropped),
                 }
                 continue;
             };
             let mut next = Vec::with_capacity(events.len());
             let mut last_drop = None;
-            for event in events {
-                match pass(plugin, &event, context).await? {
-                    Passage::Unchanged => next.push(event),
-                    Passage::Replaced(events) => next.extend(events),
-                    dropped @ Passage::Dropped { .. } => last_drop = Some(dropped),
+            for (position, event) in events.into_iter().enumerate() {
+                match run.pass(plugin, &event, position).await? {
+                    Fate::Unchanged => next.push(event),
+                    Fate::Replaced(events) => next.extend(events),
+                    dropped @ Fate::Dropped { .. } => last_drop = Some(dropped),
                 }
             }
             match last_drop {
@@ -67,30 +102,48 @@ impl Chain {
                 _ => replaced = Some(next),
             }
         }
-        Ok(replaced.map_or(Passage::Unchanged, Passage::Replaced))
+        Ok(replaced.map_or(Fate::Unchanged, Fate::Replaced))
     }
 }
 
-/// Runs one event through one plugin: the filter first.
-async fn pass(plugin: &Plugin, event: &Event, context: &Context<'_>) -> Result<Passage, PluginError> {
-    if !plugin.wants(event) {
-        return Ok(Passage::Unchanged);
+impl Run<'_> {
+    /// Runs one event through one plugin: the filter first. `position` is the event's among those that the plugin gets.
+    async fn pass(&mut self, plugin: &Plugin, event: &Event, position: usize) -> Result<Fate, PluginError> {
+        if !plugin.wants(event) {
+            return Ok(Fate::Unchanged);
+        }
+        if plugin.has_filter()
+            && let Verdict::Drop(reason) = plugin.evaluate(event, self.context).await?
+        {
+            let by = Arc::clone(plugin.name());
+            return Ok(Fate::Dropped { by, reason });
+        }
+        if !plugin.has_transform() {
+            return Ok(Fate::Unchanged);
+        }
+        let origin = Origin {
+            root: self.root,
+            subscription: self.context.subscription,
+            position,
+        };
+        Ok(match plugin.apply(event, self.context, &origin).await? {
+            Outcome::Keep => Fate::Unchanged,
+            Outcome::Replace { forwarded, published } => {
+                let has_published = !published.is_empty();
+                self.published.extend(published);
+                if !forwarded.is_empty() {
+                    return Ok(Fate::Replaced(forwarded));
+                }
+                let reason = if has_published {
+                    "answered to the control plane"
+                } else {
+                    "answered with no event"
+                };
+                Fate::Dropped {
+                    by: Arc::clone(plugin.name()),
+                    reason: reason.to_owned(),
+                }
+            }
+        })
     }
-    if plugin.has_filter()
-        && let Verdict::Drop(reason) = plugin.evaluate(event, context).await?
-    {
-        let by = Arc::clone(plugin.name());
-        return Ok(Passage::Dropped { by, reason });
-    }
-    if !plugin.has_transform() {
-        return Ok(Passage::Unchanged);
-    }
-    Ok(match plugin.apply(event, context).await? {
-        Outcome::Keep => Passage::Unchanged,
-        Outcome::Replace(events) if events.is_empty() => Passage::Dropped {
-            by: Arc::clone(plugin.name()),
-            reason: "answered with no event".to_owned(),
-        },
-        Outcome::Replace(events) => Passage::Replaced(events),
-    })
 }

@@ -262,9 +262,46 @@ pub(super) fn lift(returned: &CloudEventResult, received: &Event, reads: EventPa
         Some(EventDataResult::Binary(bytes)) => bytes.len() * 4 / 3,
         None => received.bytes().len(),
     };
-    let mut builder = EventBuilder::new(payload_size + 512)
+    let mut builder = write_attributes(
+        EventBuilder::new(payload_size + 512),
+        returned,
+        received,
+        &returned.id,
+        |_| false,
+    )?;
+    let reads_data = reads.contains(EventParts::DATA);
+    if is_same {
+        for (name, member) in received.members() {
+            let is_payload = name == "data" || name == "data_base64";
+            let is_hidden = match name.as_ref() {
+                "data" | "data_base64" => !reads_data && returned.data.is_none(),
+                "id" | "source" | "type" | "specversion" => false,
+                "subject" | "time" | "datacontenttype" | "dataschema" => {
+                    !reads.contains(EventParts::OPTIONAL_ATTRIBUTES)
+                }
+                _ => !reads.contains(EventParts::OPTIONAL_ATTRIBUTES) || self::extension(member).is_none(),
+            };
+            let is_returned = returned.extensions.iter().any(|extension| extension.name == name)
+                || (!is_payload && is_set(returned, &name));
+            if is_hidden && !is_returned {
+                builder = builder.attribute(&name, AttributeValue::Json(member.json()));
+            }
+        }
+    }
+    write_payload(builder, returned)?.finish()
+}
+
+/// Writes what a transform returned for `received`, but for the payload and for the extensions that are `left_out`.
+pub(super) fn write_attributes(
+    builder: EventBuilder,
+    returned: &CloudEventResult,
+    received: &Event,
+    id: &str,
+    left_out: impl Fn(&str) -> bool,
+) -> Result<EventBuilder, Malformed> {
+    let mut builder = builder
         .attribute("specversion", AttributeValue::Text(&returned.specversion))
-        .attribute("id", AttributeValue::Text(&returned.id))
+        .attribute("id", AttributeValue::Text(id))
         .attribute("source", AttributeValue::Text(&returned.source))
         .attribute("type", AttributeValue::Text(&returned.type_));
     for (name, value) in [
@@ -290,6 +327,9 @@ pub(super) fn lift(returned: &CloudEventResult, received: &Event, reads: EventPa
                 problem: "is no name for an extension attribute: lower-case letters and digits only, at most 100",
             });
         }
+        if left_out(&extension.name) {
+            continue;
+        }
         let value = match &extension.value {
             AttributeValueResult::Boolean(value) => AttributeValue::Boolean(*value),
             AttributeValueResult::Integer(value) => AttributeValue::Integer(*value),
@@ -297,32 +337,17 @@ pub(super) fn lift(returned: &CloudEventResult, received: &Event, reads: EventPa
         };
         builder = builder.attribute(&extension.name, value);
     }
-    let reads_data = reads.contains(EventParts::DATA);
-    if is_same {
-        for (name, member) in received.members() {
-            let is_payload = name == "data" || name == "data_base64";
-            let is_hidden = match name.as_ref() {
-                "data" | "data_base64" => !reads_data && returned.data.is_none(),
-                "id" | "source" | "type" | "specversion" => false,
-                "subject" | "time" | "datacontenttype" | "dataschema" => {
-                    !reads.contains(EventParts::OPTIONAL_ATTRIBUTES)
-                }
-                _ => !reads.contains(EventParts::OPTIONAL_ATTRIBUTES) || self::extension(member).is_none(),
-            };
-            let is_returned = returned.extensions.iter().any(|extension| extension.name == name)
-                || (!is_payload && is_set(returned, &name));
-            if is_hidden && !is_returned {
-                builder = builder.attribute(&name, AttributeValue::Json(member.json()));
-            }
-        }
+    Ok(builder)
+}
+
+/// Writes the payload that a transform returned.
+pub(super) fn write_payload(builder: EventBuilder, returned: &CloudEventResult) -> Result<EventBuilder, Malformed> {
+    match &returned.data {
+        Some(EventDataResult::Json(text)) => builder.payload(Payload::Json(text)),
+        Some(EventDataResult::Text(text)) => builder.payload(Payload::Text(text)),
+        Some(EventDataResult::Binary(bytes)) => builder.payload(Payload::Binary(bytes)),
+        None => Ok(builder),
     }
-    let builder = match &returned.data {
-        Some(EventDataResult::Json(text)) => builder.payload(Payload::Json(text))?,
-        Some(EventDataResult::Text(text)) => builder.payload(Payload::Text(text))?,
-        Some(EventDataResult::Binary(bytes)) => builder.payload(Payload::Binary(bytes))?,
-        None => builder,
-    };
-    builder.finish()
 }
 
 /// Whether `CloudEvents` allows the name. An event that was received with another one may keep it.

@@ -82,6 +82,12 @@ pub enum Cause {
     /// It did what it may not do.
     #[error("needs the `{0}` grant, which it does not have")]
     NotGranted(&'static str),
+    /// It answered an answer of a plugin, which answered an answer, and so on.
+    #[error(
+        "publishes an event in answer to one that is itself the end of {0} answers of plugins (`distributorhops`): a loop, \
+         which is stopped here; narrow `events` of this plugin, so that it does not see what plugins publish"
+    )]
+    Loop(u32),
     /// It answered that it may work another time.
     #[error("failed for now: {0}")]
     Transient(String),

@@ -18,6 +18,7 @@ mod load;
 mod manifest;
 mod output;
 mod plugin;
+mod publish;
 mod settings;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
-pub use self::chain::{Chain, Passage};
+pub use self::chain::{Chain, Fate, Passage};
 pub use self::compile::{COMMAND as COMPILE_COMMAND, Compiler, run_child as run_compiler};
 pub use self::context::{Context, Direction};
 pub use self::error::{Cause, Hook, LoadError, PluginError};
@@ -35,6 +36,7 @@ pub use self::limits::{LimitReached, Limits};
 pub use self::load::{CONTRACT_VERSION, load};
 pub use self::manifest::ManifestError;
 pub use self::plugin::Plugin;
+pub use self::publish::Published;
 pub use self::settings::{Grants, Isolation, Mode, OnFailure, Settings};
 use crate::config::{Config, FilterLists};
 
@@ -128,10 +130,7 @@ pub async fn build_chain(host: &Arc<Host>, config: &Config, generation: u64) -> 
             error,
         })?);
     }
-    Ok(Chain {
-        generation,
-        plugins: plugins.into_iter().map(Arc::new).collect(),
-    })
+    Ok(Chain::new(generation, plugins.into_iter().map(Arc::new).collect()))
 }
 
 /// How the built-in filter is run: with the lists of the environment.

@@ -12,6 +12,7 @@ use super::error::{Cause, Hook, LoadError, PluginError, one_line};
 use super::imports::metrics::Metric;
 use super::instance::{Instance, Template};
 use super::limits::{LimitReached, Limits};
+use super::publish::{self, Origin, Published};
 use super::settings::Settings;
 use crate::event::Event;
 
@@ -37,7 +38,12 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) enum Outcome {
     Keep,
-    Replace(Vec<Event>),
+    Replace {
+        /// Goes on in the same direction.
+        forwarded: Vec<Event>,
+        /// Goes to the control plane.
+        published: Vec<Published>,
+    },
 }
 
 impl std::fmt::Debug for Plugin {
@@ -143,7 +149,12 @@ impl Plugin {
     }
 
     /// Runs the transform hook.
-    pub(super) async fn apply(&self, event: &Event, context: &Context<'_>) -> Result<Outcome, PluginError> {
+    pub(super) async fn apply(
+        &self,
+        event: &Event,
+        context: &Context<'_>,
+        origin: &Origin<'_>,
+    ) -> Result<Outcome, PluginError> {
         let mut instance = self.take(Hook::Transform, event).await?;
         let lowered = Lowered::new(event, self.descriptor.reads);
         let (extensions, labels) = (lowered.extension_records(), lowered.label_records());
@@ -164,33 +175,47 @@ impl Plugin {
         self.put_back(instance);
         let outcome = match answer {
             Ok(transform::Outcome::Keep) => Ok(Outcome::Keep),
-            Ok(transform::Outcome::Replace(emissions)) => self.lift_all(emissions, event).map(Outcome::Replace),
+            Ok(transform::Outcome::Replace(emissions)) => self.lift_all(emissions, event, origin),
             Err(failure) => Err(failure.into()),
         };
         outcome.map_err(|cause| self.error(Hook::Transform, event, cause, Vec::new()))
     }
 
-    fn lift_all(&self, emissions: Vec<transform::Emission>, received: &Event) -> Result<Vec<Event>, Cause> {
+    fn lift_all(
+        &self,
+        emissions: Vec<transform::Emission>,
+        received: &Event,
+        origin: &Origin<'_>,
+    ) -> Result<Outcome, Cause> {
         let limit = self.limits().output_events;
         if emissions.len() > limit {
             let returned = emissions.len();
             return Err(Cause::Limit(LimitReached::OutputEvents { returned, limit }));
         }
-        let is_split = emissions.len() > 1;
-        let mut events = Vec::with_capacity(emissions.len());
-        for (number, emission) in emissions.into_iter().enumerate() {
-            let transform::Emission::Forward(returned) = emission else {
-                return Err(Cause::NotGranted("publish"));
+        let is_forward = |emission: &&transform::Emission| matches!(emission, transform::Emission::Forward(_));
+        let is_split = emissions.iter().filter(is_forward).count() > 1;
+        let (mut forwarded, mut published) = (Vec::with_capacity(emissions.len()), Vec::new());
+        for emission in emissions {
+            let returned = match emission {
+                transform::Emission::Forward(returned) => returned,
+                transform::Emission::Publish(_) if !self.settings().grants.publish => {
+                    return Err(Cause::NotGranted("publish"));
+                }
+                transform::Emission::Publish(returned) => {
+                    let number = published.len();
+                    published.push(publish::published(&returned, received, origin, self.name(), number)?);
+                    continue;
+                }
             };
             let mut event = lift(&returned, received, self.descriptor.reads).map_err(Cause::InvalidEvent)?;
             if is_split && returned.id == received.id() {
                 // The parts of a split event must be told apart downstream.
-                let part_id = format!("{}-{}", returned.id, number + 1);
+                let part_id = format!("{}-{}", returned.id, forwarded.len() + 1);
                 event = event.with_id(&part_id).map_err(Cause::InvalidEvent)?;
             }
-            events.push(event);
+            forwarded.push(event);
         }
-        Ok(events)
+        Ok(Outcome::Replace { forwarded, published })
     }
 
     /// A warm instance, or a new one.

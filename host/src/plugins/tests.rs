@@ -25,10 +25,7 @@ async fn chain(lists: FilterLists) -> Chain {
     let filter = load(&host, DEFAULT_FILTER_COMPONENT, default_filter_settings(&lists))
         .await
         .unwrap();
-    Chain {
-        generation: 1,
-        plugins: vec![Arc::new(filter)],
-    }
+    Chain::new(1, vec![Arc::new(filter)])
 }
 
 fn lists(projects: &[&str], stages: &[&str], services: &[&str]) -> FilterLists {
@@ -54,13 +51,13 @@ async fn drop_reason(chain: &Chain, event: &Event, subscription: Option<&Subscri
         received_on: "sh.keptn.event.x.triggered",
         receipt: 1,
     };
-    match chain.run(event, &context).await.unwrap() {
-        Passage::Unchanged => None,
-        Passage::Dropped { by, reason } => {
+    match chain.run(event, &context).await.unwrap().fate {
+        Fate::Unchanged => None,
+        Fate::Dropped { by, reason } => {
             assert_eq!(&*by, DEFAULT_FILTER);
             Some(reason)
         }
-        Passage::Replaced(_) => panic!("a filter cannot change an event"),
+        Fate::Replaced(_) => panic!("a filter cannot change an event"),
     }
 }
 

@@ -12,9 +12,10 @@ use http::StatusCode;
 
 use self::api::ApiEvent;
 pub use self::api::{ApiSink, ApiSinkError};
+use self::nats::NatsEvent;
 pub use self::nats::{NatsSink, NatsSinkError};
 use crate::event::Event;
-use crate::subject::Subject;
+use crate::plugins::Published;
 
 /// The way to the control plane.
 #[derive(Debug, Clone)]
@@ -31,7 +32,7 @@ pub struct Batch<'a>(Way<'a>);
 
 #[derive(Debug)]
 enum Way<'a> {
-    Nats(&'a NatsSink, Vec<(Subject, Event)>),
+    Nats(&'a NatsSink, Vec<NatsEvent>),
     Api(&'a ApiSink, Vec<ApiEvent>),
 }
 
@@ -63,7 +64,21 @@ impl Batch<'_> {
     /// Why it cannot be sent.
     pub fn add(&mut self, event: Event) -> Result<(), SinkError> {
         match &mut self.0 {
-            Way::Nats(sink, events) => events.push((sink.check(&event)?, event)),
+            Way::Nats(sink, events) => events.push(sink.prepare(event, None)?),
+            Way::Api(sink, events) => events.push(sink.prepare(event)?),
+        }
+        Ok(())
+    }
+
+    /// Adds an event of a plugin, which a stream stores once even if it is sent again with other bytes, e.g. another
+    /// time.
+    ///
+    /// # Errors
+    /// Why it cannot be sent.
+    pub fn publish(&mut self, published: &Published) -> Result<(), SinkError> {
+        let event = published.event.clone();
+        match &mut self.0 {
+            Way::Nats(sink, events) => events.push(sink.prepare(event, Some(published.message_id))?),
             Way::Api(sink, events) => events.push(sink.prepare(event)?),
         }
         Ok(())
@@ -79,7 +94,7 @@ impl Batch<'_> {
                 if !events.is_empty() {
                     sink.send(&events).await?;
                 }
-                Ok(events.into_iter().map(|(_, event)| event).collect())
+                Ok(events.into_iter().map(|event| event.event).collect())
             }
             Way::Api(sink, events) => {
                 sink.send(&events).await?;

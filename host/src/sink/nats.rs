@@ -11,6 +11,7 @@ use async_nats::Client;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, message::PublishMessage};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::coverage::{Coverage, Storage};
 use crate::event::Event;
@@ -73,6 +74,15 @@ pub enum NatsSinkError {
     Unconfirmed(String),
 }
 
+/// An event and where it goes.
+#[derive(Debug)]
+pub(super) struct NatsEvent {
+    subject: Subject,
+    pub(super) event: Event,
+    /// None: made of the bytes, where it is needed.
+    message_id: Option<Uuid>,
+}
+
 impl NatsSink {
     /// Sends over this connection.
     pub fn new(client: Client, streams: Streams) -> Self {
@@ -88,7 +98,15 @@ impl NatsSink {
     ///
     /// # Errors
     /// Why the event cannot be sent.
-    pub(super) fn check(&self, event: &Event) -> Result<Subject, NatsSinkError> {
+    pub(super) fn prepare(&self, event: Event, message_id: Option<Uuid>) -> Result<NatsEvent, NatsSinkError> {
+        Ok(NatsEvent {
+            subject: self.check(&event)?,
+            event,
+            message_id,
+        })
+    }
+
+    fn check(&self, event: &Event) -> Result<Subject, NatsSinkError> {
         let ty = event.ty();
         if ty.len() > MAX_TYPE_BYTES {
             return Err(NatsSinkError::TypeTooLong { size: ty.len() });
@@ -106,7 +124,7 @@ impl NatsSink {
     ///
     /// # Errors
     /// When it cannot be said that all of them are stored. Some may be; sent again, a stream stores none twice.
-    pub(super) async fn send(&self, events: &[(Subject, Event)]) -> Result<(), NatsSinkError> {
+    pub(super) async fn send(&self, events: &[NatsEvent]) -> Result<(), NatsSinkError> {
         if !nats::is_connected(&self.client) {
             return Err(unconfirmed("not connected"));
         }
@@ -114,36 +132,36 @@ impl NatsSink {
         let sent = sent.unwrap_or_else(|_| Err(unconfirmed("it took too long")));
         if matches!(sent, Err(NatsSinkError::Unconfirmed(_))) {
             // Without its stream an event goes to those who listen, none of whom confirms it.
-            for (subject, _) in events {
+            for NatsEvent { subject, .. } in events {
                 self.coverage.doubt(subject);
             }
         }
         sent
     }
 
-    async fn send_all(&self, events: &[(Subject, Event)]) -> Result<(), NatsSinkError> {
+    async fn send_all(&self, events: &[NatsEvent]) -> Result<(), NatsSinkError> {
         let nobody_took = self.publish(events.iter()).await?;
         // A stream that has gone meanwhile. Nobody has these events yet, so they may be sent once more.
-        for (subject, _) in &nobody_took {
+        for NatsEvent { subject, .. } in &nobody_took {
             self.coverage.doubt(subject);
         }
         match self.publish(nobody_took.into_iter()).await?.first() {
             None => Ok(()),
-            Some((subject, _)) => Err(unconfirmed(&format!("the stream of {subject} is away"))),
+            Some(NatsEvent { subject, .. }) => Err(unconfirmed(&format!("the stream of {subject} is away"))),
         }
     }
 
     /// Returns the events that should have gone to a stream but reached nobody at all.
     async fn publish<'a>(
         &self,
-        events: impl Iterator<Item = &'a (Subject, Event)>,
-    ) -> Result<Vec<&'a (Subject, Event)>, NatsSinkError> {
+        events: impl Iterator<Item = &'a NatsEvent>,
+    ) -> Result<Vec<&'a NatsEvent>, NatsSinkError> {
         // All that can fail without sending comes first.
         let mut routed = Vec::with_capacity(events.size_hint().0);
         for entry in events {
-            let storage = self.storage(&entry.0).await?;
+            let storage = self.storage(&entry.subject).await?;
             if storage == Storage::Stream {
-                self.check_size(entry.1.bytes().len() + HEADER_BYTES)?;
+                self.check_size(entry.event.bytes().len() + HEADER_BYTES)?;
             }
             routed.push((storage, entry));
         }
@@ -151,14 +169,19 @@ impl NatsSink {
         let mut unconfirmed = Unconfirmed::default();
         let mut unstored = None;
         for (storage, entry) in routed {
-            let (subject, event) = entry;
+            let NatsEvent {
+                subject,
+                event,
+                message_id,
+            } = entry;
             match storage {
                 Storage::Stream => {
                     if unconfirmed.waiting.len() == MAX_UNCONFIRMED {
                         unconfirmed.wait_for_one().await?;
                     }
                     let message = PublishMessage::build().payload(event.bytes().clone());
-                    let message = message.message_id(message_id(event));
+                    let message =
+                        message.message_id(message_id.map_or_else(|| hash_of(event), |id| id.simple().to_string()));
                     let sent = self.jetstream.send_publish(subject.as_str().to_owned(), message).await;
                     unconfirmed
                         .waiting
@@ -221,8 +244,8 @@ impl NatsSink {
 /// Events that streams have not confirmed yet, the oldest first.
 #[derive(Default)]
 struct Unconfirmed<'a> {
-    waiting: VecDeque<(&'a (Subject, Event), PublishAckFuture)>,
-    reached_nobody: Vec<&'a (Subject, Event)>,
+    waiting: VecDeque<(&'a NatsEvent, PublishAckFuture)>,
+    reached_nobody: Vec<&'a NatsEvent>,
 }
 
 impl Unconfirmed<'_> {
@@ -244,7 +267,7 @@ impl Unconfirmed<'_> {
 
 /// The same bytes have the same id, in every attempt and in every process: a stream stores one of them (within its
 /// duplicate window, two minutes unless it says otherwise). They include source, id and type.
-fn message_id(event: &Event) -> String {
+fn hash_of(event: &Event) -> String {
     let hash = Sha256::digest(event.bytes());
     let (first, _) = hash.split_first_chunk().expect("the hash has 32 bytes");
     format!("{:032x}", u128::from_be_bytes(*first))

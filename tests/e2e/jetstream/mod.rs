@@ -11,6 +11,7 @@ mod nats_outages;
 mod order;
 mod payloads;
 mod permissions;
+mod plugin_answers;
 mod process_faults;
 mod raw_service;
 mod receiving;

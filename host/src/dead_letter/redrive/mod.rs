@@ -26,7 +26,7 @@ use super::{Archive, DeadLetter, ReadError, Selection};
 use crate::config::DeliveryConfig;
 use crate::delivery::{AttemptError, Outgoing, Policy, Recipient, Verdict};
 use crate::event::{Event, Malformed};
-use crate::plugins::{Chain, Context, Direction, Passage};
+use crate::plugins::{Chain, Context, Direction, Fate, Passage, Published};
 use crate::subject::Subject;
 use crate::subscription::Subscription;
 
@@ -226,14 +226,22 @@ impl Redrive {
             received_on: &received_on,
             receipt: 1,
         };
-        match self.chain.run(&event, &context).await {
-            Ok(Passage::Unchanged) => Ok(vec![event]),
-            Ok(Passage::Replaced(events)) => Ok(events),
-            Ok(Passage::Dropped { by, reason }) => {
+        let passage = self.chain.run(&event, &context).await;
+        let Passage { fate, published } = passage.map_err(|error| format!("plugin {}: {error}", error.plugin))?;
+        if let Some(Published { by, .. }) = published.first() {
+            // To go on without would settle the event as if it had been answered.
+            return Err(format!(
+                "plugin {by:?} answers this event with one for the control plane, to which a redrive sends nothing; \
+                 redrive it with a chain without that plugin, or purge it"
+            ));
+        }
+        match fate {
+            Fate::Unchanged => Ok(vec![event]),
+            Fate::Replaced(events) => Ok(events),
+            Fate::Dropped { by, reason } => {
                 tracing::info!(event_id = &*event.id(), plugin = %by, reason, "dropped by a plugin");
                 Ok(Vec::new())
             }
-            Err(error) => Err(format!("plugin {}: {error}", error.plugin)),
         }
     }
 

@@ -218,10 +218,7 @@ fn dispatcher(deliveries: &Arc<Deliveries>) -> Dispatcher {
         subscription(first, "wanted.>"),
         subscription(second, "wanted.twice"),
     ]);
-    let chain = Chain {
-        generation: 1,
-        plugins: Vec::new(),
-    };
+    let chain = Chain::new(1, Vec::new());
     Dispatcher {
         // Nobody changes it.
         interest: watch::channel(Arc::new(interest)).1,

@@ -21,6 +21,7 @@ pub(crate) fn behave(behaviour: Behaviour, count: u32, event: CloudEvent) -> Out
         }]),
         Behaviour::BadNames => forward([with_bad_name(event)]),
         Behaviour::Publish => Outcome::Replace(vec![Emission::Publish(event)]),
+        Behaviour::Answer => Outcome::Replace(vec![Emission::Publish(finished(&event)), Emission::Forward(event)]),
         Behaviour::Rename => forward([with_json(event, "{\"renamed\":true}".to_owned())]),
         Behaviour::Split => forward([event.clone(), event.clone(), event]),
         Behaviour::Empty => Outcome::Replace(Vec::new()),
@@ -46,6 +47,15 @@ fn with_bad_name(mut event: CloudEvent) -> CloudEvent {
         value: AttributeValue::Boolean(true),
     });
     event
+}
+
+/// Without an id and without extensions, so that the host has to add what an answer needs.
+fn finished(event: &CloudEvent) -> CloudEvent {
+    CloudEvent {
+        id: String::new(),
+        type_: event.type_.replace(".triggered", ".finished"),
+        ..tiny(event)
+    }
 }
 
 /// A JSON text, made in one piece: growing would take several times the memory, and the host may not give it.

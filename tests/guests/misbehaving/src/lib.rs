@@ -57,6 +57,7 @@
 //! - `bad-event`: returns the event with an empty id and an empty type
 //! - `bad-names`: returns the event with an extension whose name has control characters in it and is 1 MiB long
 //! - `publish`: asks to publish the event
+//! - `answer`: asks to publish a `.finished` that says nothing but that, and forwards the event
 //! - `rename`: returns the event with the data `{"renamed":true}`
 //! - `split`: returns three events with the received id
 //! - `empty`: returns no event

@@ -53,13 +53,14 @@ pub(crate) enum Behaviour {
     BadEvent,
     BadNames,
     Publish,
+    Answer,
     Rename,
     Split,
     Empty,
     Keep,
 }
 
-const BEHAVIOURS: [(&str, Behaviour); 48] = [
+const BEHAVIOURS: [(&str, Behaviour); 49] = [
     ("loop-in-describe", Behaviour::LoopInDescribe),
     ("trap-in-describe", Behaviour::TrapInDescribe),
     ("huge-description", Behaviour::HugeDescription),
@@ -104,6 +105,7 @@ const BEHAVIOURS: [(&str, Behaviour); 48] = [
     ("bad-event", Behaviour::BadEvent),
     ("bad-names", Behaviour::BadNames),
     ("publish", Behaviour::Publish),
+    ("answer", Behaviour::Answer),
     ("rename", Behaviour::Rename),
     ("split", Behaviour::Split),
     ("empty", Behaviour::Empty),
