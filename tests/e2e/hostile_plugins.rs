@@ -1,6 +1,6 @@
 //! Plugins that mean harm: whatever they do is bounded in time, memory and log lines, and the next event is delivered.
 
-use test_support::{DistributorProcess, Stream};
+use test_support::{DistributorProcess, KeptnEvent, Stream};
 
 use crate::harness::*;
 
@@ -228,6 +228,49 @@ async fn a_value_larger_than_the_quota_is_refused() {
 #[tokio::test]
 async fn nothing_of_the_host_is_there_for_a_plugin() {
     check_dropped("snoop", "", "variables 0, arguments 0, files 0, written 0, sockets 0").await;
+}
+
+#[tokio::test]
+async fn plugins_that_multiply_events_are_stopped_together() {
+    let entry = |name: &str| {
+        format!(
+            "[[plugin]]\nname = \"{name}\"\ncomponent = \"guest.wasm\"\n\
+             [plugin.config]\nbehaviour = \"many-events\"\ncount = 64\nonly = \"bad\"\n"
+        )
+    };
+    let peers = Peers::start().await;
+    let folder = PluginFolder::with_manifest(&["one", "two", "three", "four"].map(entry).concat());
+    let mut process = peers.process(&[ALL_TOPICS, folder.variable()]).await;
+
+    peers.publish_all([event("bad-1"), event("good-1")]).await;
+    assert_eq!(peers.delivered_ids(1).await, ["good-1"]);
+    process.terminate().unwrap();
+    assert_eq!(exit_code(&mut process).await, 0);
+    let lines = bounded_log(&process);
+    let line = line_with(&lines, "ERROR");
+    let reason = "made more than 256 events of one, with the plugins before it";
+    assert!(line.contains("plugin=\"two\"") && line.contains(reason), "{line}");
+}
+
+#[tokio::test]
+async fn data_that_the_host_puts_back_is_not_multiplied_without_end() {
+    let peers = Peers::start().await;
+    let folder = PluginFolder::behaving("blind-split");
+    let mut process = peers.process(&[ALL_TOPICS, folder.variable()]).await;
+    let memory_before = process.resident_memory().unwrap().now;
+
+    let large = KeptnEvent {
+        size_bytes: 900 << 10,
+        ..event("bad-1")
+    };
+    peers.publish_all([large, event("good-1")]).await;
+    assert_eq!(peers.delivered_ids(1).await, ["good-1"]);
+    let cost = process.peak_resident_memory().unwrap().saturating_sub(memory_before);
+    assert!(cost < MEMORY_COST, "{} MiB", cost / MIB);
+    process.terminate().unwrap();
+    assert_eq!(exit_code(&mut process).await, 0);
+    let lines = bounded_log(&process);
+    assert!(line_with(&lines, "ERROR").contains("made more than 8388608 bytes of one event"));
 }
 
 /// Starts with a plugin that does harm while it is loaded: exit code 1, and a short log that says why.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::error::PluginError;
+use super::limits::Made;
 use super::plugin::{Outcome, Plugin, Verdict};
 use super::publish::{Origin, Published};
 use crate::event::Event;
@@ -47,6 +48,7 @@ struct Run<'a> {
     root: &'a Event,
     context: &'a Context<'a>,
     published: Vec<Published>,
+    made_to_publish: Made,
 }
 
 impl Chain {
@@ -64,6 +66,7 @@ impl Chain {
             root: event,
             context,
             published: Vec::new(),
+            made_to_publish: Made::default(),
         };
         let fate = self.fate(&mut run).await?;
         Ok(Passage {
@@ -90,11 +93,20 @@ impl Chain {
             };
             let mut next = Vec::with_capacity(events.len());
             let mut last_drop = None;
-            for (position, event) in events.into_iter().enumerate() {
-                match run.pass(plugin, &event, position).await? {
-                    Fate::Unchanged => next.push(event),
-                    Fate::Replaced(events) => next.extend(events),
-                    dropped @ Fate::Dropped { .. } => last_drop = Some(dropped),
+            let mut made = Made::default();
+            for (position, part) in events.into_iter().enumerate() {
+                let parts = match run.pass(plugin, &part, position).await? {
+                    Fate::Unchanged => vec![part],
+                    Fate::Replaced(parts) => parts,
+                    dropped @ Fate::Dropped { .. } => {
+                        last_drop = Some(dropped);
+                        continue;
+                    }
+                };
+                for part in parts {
+                    let is_within_limits = made.add(part.bytes().len());
+                    is_within_limits.map_err(|limit| plugin.made_too_much(run.root, limit))?;
+                    next.push(part);
                 }
             }
             match last_drop {
@@ -130,6 +142,10 @@ impl Run<'_> {
             Outcome::Keep => Fate::Unchanged,
             Outcome::Replace { forwarded, published } => {
                 let has_published = !published.is_empty();
+                for one in &published {
+                    let is_within_limits = self.made_to_publish.add(one.event.bytes().len());
+                    is_within_limits.map_err(|limit| plugin.made_too_much(event, limit))?;
+                }
                 self.published.extend(published);
                 if !forwarded.is_empty() {
                     return Ok(Fate::Replaced(forwarded));

@@ -21,6 +21,9 @@ const MAX_TABLE_ELEMENTS: usize = 100_000;
 pub(super) const MAX_HANDLES: usize = 1000;
 /// Random bytes that a guest may ask for at once; they are made in the host's memory.
 pub(super) const MAX_RANDOM_BYTES: u64 = 64 << 10;
+/// Events that a chain may make of one, and bytes of them: each plugin may return several for each that it gets.
+const MAX_MADE_EVENTS: usize = 256;
+const MAX_MADE_BYTES: usize = 8 << 20;
 const WASM_PAGE_BYTES: usize = 64 << 10;
 
 /// Limits of one plugin.
@@ -105,6 +108,37 @@ pub enum LimitReached {
         /// Events allowed.
         limit: usize,
     },
+    /// Events made of one by the chain.
+    #[error("made more than {MAX_MADE_EVENTS} events of one, with the plugins before it")]
+    MadeEvents,
+    /// Bytes made of one event by the chain.
+    #[error("made more than {MAX_MADE_BYTES} bytes of one event, with the plugins before it")]
+    MadeBytes,
+}
+
+/// What plugins have made of one event so far.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    events: usize,
+    bytes: usize,
+}
+
+impl Made {
+    /// Counts one more event.
+    ///
+    /// # Errors
+    /// When it is too much.
+    pub(super) fn add(&mut self, event_bytes: usize) -> Result<(), LimitReached> {
+        self.events += 1;
+        self.bytes += event_bytes;
+        if self.events > MAX_MADE_EVENTS {
+            return Err(LimitReached::MadeEvents);
+        }
+        if self.bytes > MAX_MADE_BYTES {
+            return Err(LimitReached::MadeBytes);
+        }
+        Ok(())
+    }
 }
 
 /// Refuses a component that could not start for lack of memory, before anything of it runs.

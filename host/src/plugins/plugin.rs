@@ -11,7 +11,7 @@ use super::convert::{Lowered, SubscriptionLists, lift};
 use super::error::{Cause, Hook, LoadError, PluginError, one_line};
 use super::imports::metrics::Metric;
 use super::instance::{Instance, Template};
-use super::limits::{LimitReached, Limits};
+use super::limits::{LimitReached, Limits, Made};
 use super::publish::{self, Origin, Published};
 use super::settings::Settings;
 use crate::event::Event;
@@ -195,6 +195,7 @@ impl Plugin {
         let is_forward = |emission: &&transform::Emission| matches!(emission, transform::Emission::Forward(_));
         let is_split = emissions.iter().filter(is_forward).count() > 1;
         let (mut forwarded, mut published) = (Vec::with_capacity(emissions.len()), Vec::new());
+        let mut made = Made::default();
         for emission in emissions {
             let returned = match emission {
                 transform::Emission::Forward(returned) => returned,
@@ -213,6 +214,8 @@ impl Plugin {
                 let part_id = format!("{}-{}", returned.id, forwarded.len() + 1);
                 event = event.with_id(&part_id).map_err(Cause::InvalidEvent)?;
             }
+            // Data that the plugin did not read was put back into each.
+            made.add(event.bytes().len()).map_err(Cause::Limit)?;
             forwarded.push(event);
         }
         Ok(Outcome::Replace { forwarded, published })
@@ -247,6 +250,11 @@ impl Plugin {
 
     fn limits(&self) -> &Limits {
         &self.settings().limits
+    }
+
+    /// The chain has made too much of an event, and this plugin was the last to add to it.
+    pub(super) fn made_too_much(&self, event: &Event, limit: LimitReached) -> PluginError {
+        self.error(Hook::Transform, event, Cause::Limit(limit), Vec::new())
     }
 
     fn error(&self, hook: Hook, event: &Event, cause: Cause, output: Vec<String>) -> PluginError {

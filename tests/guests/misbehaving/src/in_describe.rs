@@ -30,6 +30,7 @@ pub(crate) fn behave(behaviour: Behaviour) -> Descriptor {
         }
         Behaviour::ManyEventTypes => descriptor.event_types = vec!["t".to_owned(); N_EVENT_TYPES],
         Behaviour::ForgedVersion => descriptor.version.push_str("\nINFO forged"),
+        Behaviour::BlindSplit => descriptor.reads = EventParts::empty(),
         _ => {}
     }
     descriptor

@@ -7,6 +7,7 @@ use crate::bindings::keptn::distributor::types::{AttributeValue, EventData, Exte
 use crate::orders::Behaviour;
 
 const HUGE_DATA_BYTES: usize = 16 << 20;
+const N_BLIND_PARTS: usize = 64;
 
 /// Behaves as told; keeps the event when the order is for another place.
 pub(crate) fn behave(behaviour: Behaviour, count: u32, event: CloudEvent) -> Outcome {
@@ -24,6 +25,7 @@ pub(crate) fn behave(behaviour: Behaviour, count: u32, event: CloudEvent) -> Out
         Behaviour::Answer => Outcome::Replace(vec![Emission::Publish(finished(&event)), Emission::Forward(event)]),
         Behaviour::Rename => forward([with_json(event, "{\"renamed\":true}".to_owned())]),
         Behaviour::Split => forward([event.clone(), event.clone(), event]),
+        Behaviour::BlindSplit => forward(std::iter::repeat_n(event, N_BLIND_PARTS)),
         Behaviour::Empty => Outcome::Replace(Vec::new()),
         _ => Outcome::Keep,
     }

@@ -60,6 +60,7 @@
 //! - `answer`: asks to publish a `.finished` that says nothing but that, and forwards the event
 //! - `rename`: returns the event with the data `{"renamed":true}`
 //! - `split`: returns three events with the received id
+//! - `blind-split`: reads nothing but what it must, and returns 64 events with the received id
 //! - `empty`: returns no event
 //! - `keep`: keeps
 

@@ -56,11 +56,12 @@ pub(crate) enum Behaviour {
     Answer,
     Rename,
     Split,
+    BlindSplit,
     Empty,
     Keep,
 }
 
-const BEHAVIOURS: [(&str, Behaviour); 49] = [
+const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("loop-in-describe", Behaviour::LoopInDescribe),
     ("trap-in-describe", Behaviour::TrapInDescribe),
     ("huge-description", Behaviour::HugeDescription),
@@ -108,6 +109,7 @@ const BEHAVIOURS: [(&str, Behaviour); 49] = [
     ("answer", Behaviour::Answer),
     ("rename", Behaviour::Rename),
     ("split", Behaviour::Split),
+    ("blind-split", Behaviour::BlindSplit),
     ("empty", Behaviour::Empty),
     ("keep", Behaviour::Keep),
 ];
