@@ -94,6 +94,21 @@ fn left_out(lines: &[String]) -> u64 {
 }
 
 #[tokio::test]
+async fn what_is_stopped_has_cost_little_memory_and_few_lines() {
+    for (behaviour, reason) in [
+        ("hog", "bytes of memory, its limit is 16777216"),
+        ("recurse", "recursion"),
+        ("huge-reason", "of memory"),
+        ("huge-event", "of memory"),
+        ("many-events", "of memory"),
+        ("trap", "panicked or aborted; it printed: thread"),
+        ("exit", "ended itself with exit code"),
+    ] {
+        check_stopped(behaviour, "timeout = \"20s\"", reason).await;
+    }
+}
+
+#[tokio::test]
 async fn a_loop_of_host_calls_is_stopped() {
     check_stopped("spin-on-clock", "timeout = \"200ms\"", "used up its 200ms").await;
 }

@@ -147,6 +147,10 @@ impl RunningCall {
     fn end_line(&mut self) {
         let line = one_line(&String::from_utf8_lossy(&self.partial));
         self.partial.clear();
+        // A panic begins with one.
+        if line.trim().is_empty() {
+            return;
+        }
         if self.admits(line.len()) {
             let plugin = &self.shared.settings.name;
             let digest = self.shared.short_digest.as_str();
@@ -247,8 +251,8 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_joined_to_lines() {
-        assert_eq!(lines_of(&[b"on", b"e\ntw", b"o\n\nlast"]), ["one", "two", "", "last"]);
+    fn pieces_are_joined_to_lines_and_blank_ones_are_left_out() {
+        assert_eq!(lines_of(&[b"on", b"e\ntw", b"o\n\nlast"]), ["one", "two", "last"]);
         assert_eq!(lines_of(&[]), [""; 0]);
     }
 
