@@ -163,6 +163,7 @@ pub async fn run(
             tracing::warn!(n_queued, "errors were not copied to the control plane");
         }
     }
+    plugins.current().end_trials().await;
     summarize(&counters, &plugins, deliveries.pending(), unfinished);
     registered?;
     match drained {

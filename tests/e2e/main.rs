@@ -31,6 +31,7 @@ mod hostile_plugins;
 mod jetstream;
 mod outages;
 mod payloads;
+mod plugin_candidates;
 mod plugin_failures;
 mod plugin_loading;
 mod plugin_publishing;

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
+use super::capture::{Capture, Trace};
 use super::context::Context;
 use super::error::PluginError;
-use super::limits::Made;
+use super::limits::{LimitReached, Made};
 use super::plugin::{Outcome, Plugin, Verdict};
 use super::publish::{Origin, Published};
+use super::shadow::{Did, Shadows};
+use super::trial::{self, Slot, Trial};
 use crate::event::Event;
 
 /// Ordered plugins. Replaced as a whole, never changed: an event takes one chain at its start and finishes on it.
@@ -16,6 +21,11 @@ pub struct Chain {
     pub generation: u64,
     /// In order of execution.
     pub plugins: Vec<Arc<Plugin>>,
+    /// The same, with those that are tried out at the place where they are.
+    slots: Vec<Slot>,
+    /// Where there are any to be tried out.
+    shadows: Option<Shadows>,
+    capture: Arc<Capture>,
 }
 
 /// What came of an event's way through the plugins.
@@ -49,12 +59,43 @@ struct Run<'a> {
     context: &'a Context<'a>,
     published: Vec<Published>,
     made_to_publish: Made,
+    /// Where events are written down.
+    trace: Option<Trace>,
 }
 
 impl Chain {
-    /// A chain of these plugins, in this order.
+    /// A chain of these plugins, in this order. Nobody writes its events down.
     pub fn new(generation: u64, plugins: Vec<Arc<Plugin>>) -> Self {
-        Self { generation, plugins }
+        let slots = trial::places(&plugins);
+        let candidates = slots.iter().flat_map(|slot| &slot.candidates);
+        let shadows: Vec<_> = candidates.map(|candidate| Arc::clone(&candidate.shadow)).collect();
+        Self {
+            generation,
+            plugins,
+            slots,
+            shadows: (!shadows.is_empty()).then(|| Shadows::start(shadows, generation)),
+            capture: Arc::default(),
+        }
+    }
+
+    /// The same chain, of which `capture` writes events down.
+    #[must_use]
+    pub fn captured_by(mut self, capture: Arc<Capture>) -> Self {
+        self.capture = capture;
+        self
+    }
+
+    /// What came of the plugins that are tried out.
+    pub fn trials(&self) -> Vec<Trial> {
+        let candidates = self.slots.iter().flat_map(|slot| &slot.candidates);
+        candidates.map(trial::Candidate::report).collect()
+    }
+
+    /// Lets the plugins that are tried out look at what waits for them, for a moment, and then at nothing more.
+    pub async fn end_trials(&self) {
+        if let Some(shadows) = &self.shadows {
+            shadows.end().await;
+        }
     }
 
     /// Runs an event through the plugins.
@@ -67,10 +108,14 @@ impl Chain {
             context,
             published: Vec::new(),
             made_to_publish: Made::default(),
+            trace: self.capture.trace(event),
         };
-        let fate = self.fate(&mut run).await?;
+        let fate = self.fate(&mut run).await;
+        if let Some(trace) = run.trace {
+            self.capture.keep(trace, event, context, self.generation, fate.as_ref());
+        }
         Ok(Passage {
-            fate,
+            fate: fate?,
             published: run.published,
         })
     }
@@ -78,13 +123,9 @@ impl Chain {
     async fn fate(&self, run: &mut Run<'_>) -> Result<Fate, PluginError> {
         // None: nothing has changed the event yet, and nothing is copied.
         let mut replaced: Option<Vec<Event>> = None;
-        for plugin in self
-            .plugins
-            .iter()
-            .filter(|plugin| plugin.directions().contains(&run.context.direction))
-        {
+        for slot in &self.slots {
             let Some(events) = replaced.take() else {
-                match run.pass(plugin, run.root, 0).await? {
+                match run.at(slot, run.root, 0, None).await? {
                     Fate::Unchanged => {}
                     Fate::Replaced(events) => replaced = Some(events),
                     dropped @ Fate::Dropped { .. } => return Ok(dropped),
@@ -95,18 +136,10 @@ impl Chain {
             let mut last_drop = None;
             let mut made = Made::default();
             for (position, part) in events.into_iter().enumerate() {
-                let parts = match run.pass(plugin, &part, position).await? {
-                    Fate::Unchanged => vec![part],
-                    Fate::Replaced(parts) => parts,
-                    dropped @ Fate::Dropped { .. } => {
-                        last_drop = Some(dropped);
-                        continue;
-                    }
-                };
-                for part in parts {
-                    let is_within_limits = made.add(part.bytes().len());
-                    is_within_limits.map_err(|limit| plugin.made_too_much(run.root, limit))?;
-                    next.push(part);
+                match run.at(slot, &part, position, Some(&mut made)).await? {
+                    Fate::Unchanged => next.push(part),
+                    Fate::Replaced(parts) => next.extend(parts),
+                    dropped @ Fate::Dropped { .. } => last_drop = Some(dropped),
                 }
             }
             match last_drop {
@@ -119,8 +152,56 @@ impl Chain {
 }
 
 impl Run<'_> {
-    /// Runs one event through one plugin: the filter first. `position` is the event's among those that the plugin gets.
+    /// Runs one event through what stands at one place. `position` is the event's among those that come there.
+    /// What there will be behind it is counted in `made`.
+    async fn at(
+        &mut self,
+        slot: &Slot,
+        event: &Event,
+        position: usize,
+        made: Option<&mut Made>,
+    ) -> Result<Fate, PluginError> {
+        let direction = self.context.direction;
+        let enforced = slot.enforced(self.root, direction);
+        let n_published = self.published.len();
+        let fate = match enforced {
+            Some(plugin) => self.pass(plugin, event, position).await,
+            None => Ok(Fate::Unchanged),
+        };
+        if let (Some(plugin), Ok(fate), Some(made)) = (enforced, &fate, made) {
+            let is_within_limits = made.add_all(fate, event);
+            is_within_limits.map_err(|limit| plugin.made_too_much(self.root, limit))?;
+        }
+        if slot.candidates.is_empty() {
+            return fate;
+        }
+        // A canary takes the place of the other, which is not run; whoever does not count is a shadow.
+        let counts = |plugin: &Arc<Plugin>| enforced.is_some_and(|enforced| Arc::ptr_eq(enforced, plugin));
+        for candidate in &slot.candidates {
+            if candidate.runs(direction) && !counts(&candidate.plugin) {
+                let did = fate.as_ref().ok();
+                let did = did.map(|fate| Did::of(fate, &self.published[n_published..]));
+                candidate.shadow.look_at(self.root, event, position, self.context, did);
+            }
+        }
+        fate
+    }
+
+    /// Runs one event through one plugin, and writes it down where that is wanted.
     async fn pass(&mut self, plugin: &Plugin, event: &Event, position: usize) -> Result<Fate, PluginError> {
+        if self.trace.is_none() {
+            return self.call(plugin, event, position).await;
+        }
+        let (start, n_published) = (Instant::now(), self.published.len());
+        let fate = self.call(plugin, event, position).await;
+        if let Some(trace) = &mut self.trace {
+            trace.step(plugin, event, start.elapsed(), &fate, &self.published[n_published..]);
+        }
+        fate
+    }
+
+    /// Calls the hooks of one plugin: the filter first.
+    async fn call(&mut self, plugin: &Plugin, event: &Event, position: usize) -> Result<Fate, PluginError> {
         if !plugin.wants(event) {
             return Ok(Fate::Unchanged);
         }
@@ -161,5 +242,16 @@ impl Run<'_> {
                 }
             }
         })
+    }
+}
+
+impl Made {
+    /// Counts what there is of an event behind a plugin.
+    fn add_all(&mut self, fate: &Fate, event: &Event) -> Result<(), LimitReached> {
+        match fate {
+            Fate::Unchanged => self.add(event.bytes().len()),
+            Fate::Replaced(events) => events.iter().try_for_each(|event| self.add(event.bytes().len())),
+            Fate::Dropped { .. } => Ok(()),
+        }
     }
 }

@@ -1,8 +1,11 @@
 //! What all plugins of the process share: one engine, one linker, one ticker, and what is kept for each name.
 
+use std::sync::Arc;
+
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
+use super::capture::Capture;
 use super::compile::{Compiler, engine_config};
 use super::imports::kept::Keeper;
 use super::imports::{State, add_to_linker};
@@ -15,6 +18,7 @@ pub struct Host {
     pub(super) ticker: Ticker,
     pub(super) compiler: Compiler,
     pub(super) keeper: Keeper,
+    capture: Arc<Capture>,
 }
 
 impl std::fmt::Debug for Host {
@@ -41,7 +45,13 @@ impl Host {
             linker,
             compiler,
             keeper: Keeper::default(),
+            capture: Arc::default(),
         })
+    }
+
+    /// What writes the events of its chains down, when somebody asks for it.
+    pub fn capture(&self) -> &Arc<Capture> {
+        &self.capture
     }
 
     /// Takes native code that [`Compiler`] has just made.

@@ -4,6 +4,7 @@
 //! contract (`wit/`) and nothing of where events come from or go to.
 
 mod bindings;
+mod capture;
 mod chain;
 mod compile;
 mod context;
@@ -20,12 +21,15 @@ mod output;
 mod plugin;
 mod publish;
 mod settings;
+mod shadow;
+mod trial;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
+pub use self::capture::{Capture, CaptureError, CaptureOptions, CaptureStatus};
 pub use self::chain::{Chain, Fate, Passage};
 pub use self::compile::{COMMAND as COMPILE_COMMAND, Compiler, run_child as run_compiler};
 pub use self::context::{Context, Direction};
@@ -38,6 +42,7 @@ pub use self::manifest::ManifestError;
 pub use self::plugin::Plugin;
 pub use self::publish::Published;
 pub use self::settings::{Grants, Isolation, Mode, OnFailure, Settings};
+pub use self::trial::{Sample, Trial};
 use crate::config::{Config, FilterLists};
 
 /// Name of the built-in filter in the chain.
@@ -130,7 +135,8 @@ pub async fn build_chain(host: &Arc<Host>, config: &Config, generation: u64) -> 
             error,
         })?);
     }
-    Ok(Chain::new(generation, plugins.into_iter().map(Arc::new).collect()))
+    let chain = Chain::new(generation, plugins.into_iter().map(Arc::new).collect());
+    Ok(chain.captured_by(Arc::clone(host.capture())))
 }
 
 /// How the built-in filter is run: with the lists of the environment.

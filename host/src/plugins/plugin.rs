@@ -75,6 +75,11 @@ impl Plugin {
         &self.settings().name
     }
 
+    /// What the component calls itself.
+    pub(super) fn component_name(&self) -> &str {
+        &self.descriptor.name
+    }
+
     /// SHA-256 of the component, in hexadecimal.
     pub fn digest(&self) -> &str {
         &self.digest
@@ -271,7 +276,7 @@ impl Plugin {
 }
 
 /// Whether `text` matches `glob`, in which `*` stands for any text.
-fn matches_glob(glob: &str, text: &str) -> bool {
+pub(super) fn matches_glob(glob: &str, text: &str) -> bool {
     let mut parts = glob.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else {

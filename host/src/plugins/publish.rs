@@ -131,3 +131,149 @@ fn is_empty(returned: &CloudEventResult, name: &str) -> bool {
     let found = returned.extensions.iter().find(|extension| extension.name == name);
     found.is_none_or(|extension| matches!(&extension.value, AttributeValueResult::Text(text) if text.is_empty()))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::bindings::keptn::distributor::types::{AttributeValueResult, ExtensionResult};
+    use super::*;
+    use crate::subject::Subject;
+
+    fn event(ty: &str, more: &str) -> Event {
+        let text = format!(
+            r#"{{"specversion":"1.0","id":"parent","source":"s","type":"{ty}","shkeptncontext":"c","triggeredid":"t"{more}}}"#
+        );
+        Event::parse(Bytes::from(text)).unwrap()
+    }
+
+    fn returned(id: &str, extensions: &[(&str, AttributeValueResult)]) -> CloudEventResult {
+        let extensions = extensions.iter().map(|(name, value)| ExtensionResult {
+            name: (*name).to_owned(),
+            value: value.clone(),
+        });
+        CloudEventResult {
+            id: id.to_owned(),
+            source: "plugin".to_owned(),
+            type_: "x.finished".to_owned(),
+            specversion: "1.0".to_owned(),
+            subject: None,
+            time: None,
+            datacontenttype: None,
+            dataschema: None,
+            extensions: extensions.collect(),
+            data: None,
+        }
+    }
+
+    fn text(text: &str) -> AttributeValueResult {
+        AttributeValueResult::Text(text.to_owned())
+    }
+
+    fn publish(returned: &CloudEventResult, root: &Event) -> Result<Published, Cause> {
+        let origin = Origin {
+            root,
+            subscription: None,
+            position: 0,
+        };
+        published(returned, root, &origin, &"p".into(), 0)
+    }
+
+    fn document(returned: &CloudEventResult, root: &Event) -> serde_json::Value {
+        let published = publish(returned, root).unwrap();
+        serde_json::from_slice(published.event.bytes()).unwrap()
+    }
+
+    #[test]
+    fn an_id_is_given_where_the_plugin_has_none_of_its_own() {
+        let root = event("x.triggered", "");
+        let id = |own: &str| publish(&returned(own, &[]), &root).unwrap().event.id().into_owned();
+        assert_eq!(id("own"), "own");
+        assert_eq!(id(""), id("parent"));
+        assert_eq!(
+            id("").parse::<Uuid>().unwrap(),
+            publish(&returned("own", &[]), &root).unwrap().message_id
+        );
+    }
+
+    #[test]
+    fn the_id_depends_on_what_is_answered_and_by_whom() {
+        let roots = [event("x.triggered", ""), event("y.triggered", "")];
+        let subscription = crate::subscription::Subscription {
+            id: "sub".to_owned(),
+            event: Subject::pattern("x").unwrap(),
+            projects: Vec::new(),
+            stages: Vec::new(),
+            services: Vec::new(),
+        };
+        let mut ids = std::collections::BTreeSet::new();
+        for root in &roots {
+            for subscription in [None, Some(&subscription)] {
+                for position in 0..2 {
+                    let origin = Origin {
+                        root,
+                        subscription,
+                        position,
+                    };
+                    for plugin in ["p", "q"] {
+                        ids.extend((0..2).map(|number| origin.message_id(plugin, number)));
+                    }
+                }
+            }
+        }
+        assert_eq!(ids.len(), 32);
+    }
+
+    #[test]
+    fn an_answer_says_what_it_belongs_to() {
+        let check = |ty: &str, own: &[(&str, AttributeValueResult)], context: &str, triggered_id: &str| {
+            let document = document(&returned("", own), &event(ty, ""));
+            assert_eq!(
+                (&document["shkeptncontext"], &document["triggeredid"]),
+                (&context.into(), &triggered_id.into()),
+                "{ty}"
+            );
+        };
+        check("x.triggered", &[], "c", "parent");
+        check("x.finished", &[], "c", "t");
+        check(
+            "x.triggered",
+            &[(CONTEXT, text("")), (TRIGGERED_ID, text(""))],
+            "c",
+            "parent",
+        );
+        check("x.triggered", &[(CONTEXT, text("own"))], "own", "parent");
+        check("x.triggered", &[(TRIGGERED_ID, text("own"))], "c", "own");
+    }
+
+    #[test]
+    fn answers_to_answers_come_to_an_end() {
+        let hops = |more: &str, own: &[(&str, AttributeValueResult)]| {
+            publish(&returned("", own), &event("x", more)).map(|published| {
+                let document: serde_json::Value = serde_json::from_slice(published.event.bytes()).unwrap();
+                document[HOPS].as_i64().unwrap()
+            })
+        };
+        assert_eq!(hops("", &[]).unwrap(), 1);
+        assert_eq!(hops(r#","distributorhops":7"#, &[]).unwrap(), 8);
+        assert_eq!(
+            hops(r#","distributorhops":"7""#, &[]).unwrap(),
+            8,
+            "in binary mode it is text"
+        );
+        assert_eq!(hops(r#","distributorhops":"many""#, &[]).unwrap(), 1);
+        let own = [(HOPS, AttributeValueResult::Integer(0))];
+        assert_eq!(
+            hops(r#","distributorhops":3"#, &own).unwrap(),
+            4,
+            "it is not for plugins to set"
+        );
+        for more in [
+            r#","distributorhops":8"#,
+            r#","distributorhops":"9""#,
+            r#","distributorhops":4000000000"#,
+        ] {
+            assert!(matches!(hops(more, &own), Err(Cause::Loop(_))), "{more}");
+        }
+    }
+}

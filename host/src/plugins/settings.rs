@@ -21,6 +21,8 @@ pub struct Settings {
     pub on_failure: OnFailure,
     /// Whether what it says counts.
     pub mode: Mode,
+    /// The plugin that a candidate is compared with, where it is not the one that is found by itself.
+    pub beside: Option<Arc<str>>,
     /// What it may do beyond looking at events.
     pub grants: Grants,
     /// How long an instance lives.
@@ -55,7 +57,8 @@ pub enum Mode {
     Enforce,
     /// It does not: the plugin runs beside the chain, and where it disagrees is counted.
     Shadow,
-    /// It does for this share of the keys; for the others it runs as a shadow.
+    /// It does for this share of the keys, in the place of the plugin that it is compared with; for the others it runs as
+    /// a shadow.
     Canary {
         /// Of 100.
         percent: u8,
@@ -91,6 +94,7 @@ impl Settings {
             event_types: Vec::new(),
             on_failure: OnFailure::default(),
             mode: Mode::default(),
+            beside: None,
             grants: Grants::default(),
             isolation: Isolation::default(),
             limits: Limits::default(),
