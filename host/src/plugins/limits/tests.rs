@@ -8,40 +8,51 @@ use crate::plugins::error::Cause;
 use crate::plugins::host::Host;
 use crate::plugins::imports::Shared;
 use crate::plugins::instance::{limited, limited_store};
+use crate::plugins::output::Call;
 use crate::plugins::settings::Settings;
 
-/// A component with one core module in it, which grows its table when it is started.
+/// A component with one core module in it, which runs its code when it is started.
 struct HandMade {
+    start: Start,
     memory_pages: u32,
     table_elements: u32,
-    table_growth: u32,
     n_instances: u32,
 }
 
+enum Start {
+    GrowTable(u32),
+    Loop,
+    /// Has neither code nor memory nor table.
+    Empty,
+}
+
 const SMALL: HandMade = HandMade {
+    start: Start::GrowTable(0),
     memory_pages: 1,
     table_elements: 1,
-    table_growth: 0,
     n_instances: 1,
 };
 
 impl HandMade {
     fn to_bytes(&self) -> Vec<u8> {
-        let code = [
-            &[0, 0xd0, 0x70, 0x41][..],
-            &signed(self.table_growth),
-            &[0xfc, 0x0f, 0, 0x1a, 0x0b],
-        ]
-        .concat();
-        let module = [
-            b"\0asm\x01\0\0\0".to_vec(),
-            section(1, &[&[1, 0x60, 0, 0]]), // one type: nothing → nothing
-            section(3, &[&[1, 0]]),          // one function of it
-            section(4, &[&[1, 0x70, 0], &unsigned(self.table_elements)]),
-            section(5, &[&[1, 0], &unsigned(self.memory_pages)]),
-            section(8, &[&[0]]), // the function is called at the start
-            section(10, &[&[1], &unsigned(length(&code)), &code]),
-        ];
+        let code = match self.start {
+            // ref.null func, i32.const, table.grow 0, drop
+            Start::GrowTable(by) => [&[0, 0xd0, 0x70, 0x41][..], &signed(by), &[0xfc, 0x0f, 0, 0x1a, 0x0b]].concat(),
+            // loop, br 0, end
+            Start::Loop => vec![0, 0x03, 0x40, 0x0c, 0, 0x0b, 0x0b],
+            Start::Empty => Vec::new(),
+        };
+        let mut module = vec![b"\0asm\x01\0\0\0".to_vec()];
+        if !matches!(self.start, Start::Empty) {
+            module.extend([
+                section(1, &[&[1, 0x60, 0, 0]]), // one type: nothing → nothing
+                section(3, &[&[1, 0]]),          // one function of it
+                section(4, &[&[1, 0x70, 0], &unsigned(self.table_elements)]),
+                section(5, &[&[1, 0], &unsigned(self.memory_pages)]),
+                section(8, &[&[0]]), // the function is called at the start
+                section(10, &[&[1], &unsigned(length(&code)), &code]),
+            ]);
+        }
         let instances = [0, 0, 0].repeat(self.n_instances as usize); // of module 0, without arguments
         [
             b"\0asm\x0d\0\x01\0".to_vec(),
@@ -67,6 +78,7 @@ impl HandMade {
         let shared = Arc::new(Shared::new(settings, "", kept));
         let pre = host.linker.instantiate_pre(&component).unwrap();
         let mut store = limited_store(&host, &shared);
+        store.data_mut().start_call(limits.call_time, Call::default());
         let started = runtime.block_on(limited(&host, &mut store, limits.call_time, async |store| {
             pre.instantiate_async(store).await
         }));
@@ -153,7 +165,7 @@ fn all_memories_of_an_instance_count_together() {
 fn tables_are_limited_declared_or_grown() {
     let component = |table_elements, table_growth| HandMade {
         table_elements,
-        table_growth,
+        start: Start::GrowTable(table_growth),
         ..SMALL
     };
     check(&component(100_000, 0), None);
@@ -174,6 +186,25 @@ fn the_number_of_instances_memories_and_tables_is_limited() {
         &component(5),
         Some("resource limit exceeded: memory count too high at 5"),
     );
+    let empty = |n_instances| HandMade {
+        start: Start::Empty,
+        n_instances,
+        ..SMALL
+    };
+    check(&empty(60), None);
+    check(
+        &empty(100),
+        Some("resource limit exceeded: instance count too high at 65"),
+    );
+}
+
+#[test]
+fn a_start_that_never_ends_is_stopped() {
+    let component = HandMade {
+        start: Start::Loop,
+        ..SMALL
+    };
+    check(&component, Some("used up its 1s"));
 }
 
 #[test]
