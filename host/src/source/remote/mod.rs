@@ -393,7 +393,8 @@ impl Session<'_> {
         let mut is_first = true;
         loop {
             let piece = answer.chunk().await?;
-            match &piece {
+            let is_end = piece.is_none();
+            match piece {
                 Some(piece) => page.add(piece),
                 None => page.end(),
             }
@@ -409,10 +410,11 @@ impl Session<'_> {
                     owed.add(listed);
                 }
             }
-            if piece.is_none() {
+            if is_end {
                 break;
             }
         }
+        drop(answer);
         let next = page.finish()?;
         let taken = self.intake.lock().await.take(query, owed).await;
         taken.map_err(PollError::Interrupted)?;

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
 use serde::Deserialize;
 
 use super::open::EventKey;
@@ -13,6 +14,8 @@ use crate::json::{Scanner, Span, SyntaxError};
 
 /// A larger event is not read.
 const MAX_EVENT_BYTES: usize = 64 << 20;
+/// What is looked at at a time: pieces may be much larger than events.
+const SLICE_BYTES: usize = 16 << 10;
 /// How far before the end of what has arrived an error may be that more bytes would heal: a word or an escape that is cut
 /// in two is an error at its start.
 const LONGEST_CUT: usize = 6;
@@ -20,7 +23,9 @@ const LONGEST_CUT: usize = 6;
 /// Reads a page out of pieces.
 #[derive(Debug, Default)]
 pub(super) struct PageReader {
-    /// What has arrived; what was read of it ends at `position`.
+    /// What has arrived, and is not in the buffer.
+    arrived: Bytes,
+    /// What is being read; what was read of it ends at `position`.
     buffer: Vec<u8>,
     position: usize,
     /// Bytes that stood before the buffer.
@@ -83,11 +88,8 @@ pub(super) enum PageError {
 
 impl PageReader {
     /// Takes the next piece of the answer. To be called when [`Self::event`] has nothing more.
-    pub(super) fn add(&mut self, piece: &[u8]) {
-        self.buffer.drain(..self.position);
-        self.n_forgotten += self.position;
-        self.position = 0;
-        self.buffer.extend_from_slice(piece);
+    pub(super) fn add(&mut self, piece: Bytes) {
+        self.arrived = piece;
     }
 
     /// Notes that there are no more pieces.
@@ -97,15 +99,30 @@ impl PageReader {
 
     /// The next event; none while it has not arrived, and at the end.
     pub(super) fn event(&mut self) -> Result<Option<Listed<'_>>, PageError> {
-        use Expected as E;
         loop {
-            let Some(byte) = self.peek() else {
-                return match self.expected {
-                    E::Nothing => Ok(None),
-                    _ if self.has_ended => Err(self.error("the end is missing")),
-                    _ => Ok(None),
+            if let Some((key, event)) = self.read()? {
+                let bytes = &self.buffer[event];
+                return Ok(Some(Listed { key, bytes }));
+            }
+            if self.arrived.is_empty() {
+                return if self.has_ended && self.expected != Expected::Nothing {
+                    Err(self.error("the end is missing"))
+                } else {
+                    Ok(None)
                 };
-            };
+            }
+            self.buffer.drain(..self.position);
+            self.n_forgotten += self.position;
+            self.position = 0;
+            let slice = self.arrived.split_to(SLICE_BYTES.min(self.arrived.len()));
+            self.buffer.extend_from_slice(&slice);
+        }
+    }
+
+    /// The next event in the buffer, and its place there.
+    fn read(&mut self) -> Result<Option<(EventKey, Range<usize>)>, PageError> {
+        use Expected as E;
+        while let Some(byte) = self.peek() {
             self.expected = match (self.expected, byte) {
                 (E::Object, b'{') => self.pass(E::NameOrEnd),
                 (E::NameOrEnd | E::AfterValue, b'}') => self.pass(E::Nothing),
@@ -133,14 +150,12 @@ impl PageReader {
                     self.expected = E::AfterEvent;
                     // What has no id is at least recognised when it comes again as it is.
                     let id = if id.is_empty() { event.clone() } else { id };
-                    return Ok(Some(Listed {
-                        key: EventKey::of(&self.buffer[id]),
-                        bytes: &self.buffer[event],
-                    }));
+                    return Ok(Some((EventKey::of(&self.buffer[id]), event)));
                 }
                 (_, byte) => return Err(self.unexpected(byte)),
             };
         }
+        Ok(None)
     }
 
     /// What to ask for next, when all of the page was read; none at the end of the list.
@@ -202,7 +217,8 @@ impl PageReader {
     ) -> Result<Option<(Range<usize>, Range<usize>)>, PageError> {
         let start = self.position;
         let rest = &self.buffer[start..];
-        if rest.len() < self.enough && !self.has_ended {
+        let is_all = self.has_ended && self.arrived.is_empty();
+        if rest.len() < self.enough && !is_all {
             return Ok(None);
         }
         let mut scanner = Scanner::new(rest);
@@ -210,7 +226,7 @@ impl PageReader {
         let end = scanner.position() as usize;
         match result {
             // A number at the very end may go on.
-            Ok(found) if self.has_ended || end < rest.len() || matches!(rest[end - 1], b'}' | b']' | b'"') => {
+            Ok(found) if is_all || end < rest.len() || matches!(rest[end - 1], b'}' | b']' | b'"') => {
                 if std::str::from_utf8(&rest[..end]).is_err() {
                     return Err(PageError::NotText);
                 }
@@ -219,12 +235,10 @@ impl PageReader {
                 let found = start + found.start as usize..start + found.end as usize;
                 Ok(Some((found, start..start + end)))
             }
-            Err(error) if self.has_ended || error.offset + LONGEST_CUT < rest.len() => {
-                Err(PageError::NotJson(SyntaxError {
-                    offset: self.n_forgotten + start + error.offset,
-                    ..error
-                }))
-            }
+            Err(error) if is_all || error.offset + LONGEST_CUT < rest.len() => Err(PageError::NotJson(SyntaxError {
+                offset: self.n_forgotten + start + error.offset,
+                ..error
+            })),
             _ if rest.len() > MAX_EVENT_BYTES => Err(PageError::TooLarge),
             _ => {
                 self.enough = rest.len() * 2;
@@ -303,7 +317,7 @@ mod tests {
         loop {
             let piece = pieces.next();
             match piece {
-                Some(piece) => reader.add(piece),
+                Some(piece) => reader.add(Bytes::copy_from_slice(piece)),
                 None => reader.end(),
             }
             while let Some(listed) = reader.event()? {
@@ -374,7 +388,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_before_all_of_it_is_there() {
         let mut reader = PageReader::default();
-        reader.add(br#"{"events":[{"id":oops,"data":{"project":"p"}},"#);
+        reader.add(Bytes::from_static(br#"{"events":[{"id":oops,"data":{"project":"p"}},"#));
         assert!(matches!(reader.event(), Err(PageError::NotJson(_))));
     }
 
@@ -384,14 +398,18 @@ mod tests {
         let text = format!(r#"{{"events":[{}]}}"#, [event.as_str(); 1000].join(","));
         let mut reader = PageReader::default();
         let mut n_events = 0;
-        for piece in text.as_bytes().chunks(4096) {
-            reader.add(piece);
+        for piece in text.as_bytes().chunks(400 << 10) {
+            reader.add(Bytes::copy_from_slice(piece));
             while reader.event().unwrap().is_some() {
                 n_events += 1;
             }
         }
         assert_eq!(n_events, 1000);
-        assert!(reader.buffer.capacity() < 16 << 10, "{}", reader.buffer.capacity());
+        assert!(
+            reader.buffer.capacity() < 3 * SLICE_BYTES,
+            "{}",
+            reader.buffer.capacity()
+        );
     }
 
     proptest! {
