@@ -51,6 +51,8 @@ pub(crate) struct Polled {
     pub(crate) event: EventKey,
     /// Whom it is owed to.
     pub(crate) subscriptions: SubscriptionKeys,
+    /// What keeps it in order, as soon as it was its turn.
+    pub(crate) key: Option<Key>,
 }
 
 /// What is known of a part of an event that was given back, so that it goes on where it was.
@@ -150,12 +152,14 @@ impl Receipt {
     /// it was given back the last time. None: an earlier event of the key is still with the stream, and this one has
     /// been given back as well.
     pub fn admit(&mut self, key: Key) -> Option<Vec<PartProgress>> {
-        let (ledger, sequence) = match &self.origin {
-            Origin::Stream { ledger, sequence, .. } => (ledger, sequence),
-            Origin::Polled(polled) => return Some(polled.open.progress(&polled.topic, polled.event)),
-            Origin::Core | Origin::Settled => return Some(Vec::new()),
+        let admitted = match &mut self.origin {
+            Origin::Stream { ledger, sequence, .. } => ledger.admit(*sequence, key),
+            Origin::Polled(polled) => {
+                polled.key = Some(key);
+                polled.open.admit(&polled.topic, polled.event, key)
+            }
+            Origin::Core | Origin::Settled => Some(Vec::new()),
         };
-        let admitted = ledger.admit(*sequence, key);
         if admitted.is_none() {
             self.origin = Origin::Settled;
         }
@@ -172,6 +176,7 @@ impl Receipt {
                     topic,
                     event,
                     subscriptions,
+                    ..
                 } = *polled;
                 open.settle(&topic, event, &subscriptions);
             }
@@ -190,7 +195,9 @@ impl Receipt {
     pub fn give_back(mut self, pause: Duration, progress: Vec<PartProgress>) {
         match std::mem::replace(&mut self.origin, Origin::Settled) {
             Origin::Stream { ledger, sequence, .. } => ledger.give_back(sequence, pause, progress),
-            Origin::Polled(polled) => polled.open.give_back(&polled.topic, polled.event, pause, progress),
+            Origin::Polled(polled) => polled
+                .open
+                .give_back(&polled.topic, polled.event, polled.key, pause, progress),
             Origin::Core | Origin::Settled => {}
         }
     }
@@ -203,7 +210,7 @@ impl Drop for Receipt {
             Origin::Polled(polled) => {
                 polled
                     .open
-                    .give_back(&polled.topic, polled.event, Duration::ZERO, Vec::new());
+                    .give_back(&polled.topic, polled.event, None, Duration::ZERO, Vec::new());
             }
             Origin::Core | Origin::Settled => {}
         }

@@ -27,7 +27,7 @@ pub struct Key(u64);
 #[cfg(test)]
 impl Key {
     /// A key for tests that have no texts.
-    pub(crate) fn of(number: u64) -> Self {
+    pub(crate) const fn of(number: u64) -> Self {
         Self(number)
     }
 }

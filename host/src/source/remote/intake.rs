@@ -101,6 +101,7 @@ impl Intake {
                         topic: Arc::clone(&query.topic),
                         event: key,
                         subscriptions,
+                        key: None,
                     },
                 );
                 self.dispatch(query, &bytes, receipt).await;

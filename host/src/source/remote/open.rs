@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::delivery::Key;
 use crate::receipt::PartProgress;
 use crate::subscription::Match;
 
@@ -22,6 +23,8 @@ pub(super) const MAX_EVENTS: usize = 100_000;
 /// An event is forgotten when so many complete lists in a row lack it. One is not enough: the control plane counts the
 /// pages of a list that changes meanwhile, and so skips events.
 const KEPT_ROUNDS: u32 = 3;
+/// So long after it was due, no newer event of its key waits for an event that was given back: it may not come again.
+const AWAITED: Duration = Duration::from_mins(1);
 /// A topic that is not asked for any more is forgotten after this. It may be wanted again soon.
 const TOPIC_KEPT: Duration = Duration::from_hours(1);
 
@@ -48,6 +51,16 @@ pub struct OpenEvents {
 struct State {
     topics: HashMap<Arc<str>, Topic>,
     n_events: usize,
+    /// Of each key the event that was given back last, which is the oldest: newer ones wait for it.
+    away: HashMap<Key, Away>,
+}
+
+/// An event that was given back.
+#[derive(Debug)]
+struct Away {
+    topic: Arc<str>,
+    event: EventKey,
+    due: Instant,
 }
 
 #[derive(Debug)]
@@ -178,12 +191,22 @@ impl OpenEvents {
         self.state().n_events >= MAX_EVENTS
     }
 
-    /// How far the parts of an event were when it was given back.
-    pub(crate) fn progress(&self, topic: &Arc<str>, event: EventKey) -> Vec<PartProgress> {
+    /// Asks whether it is this event's turn among those of its key. Some: it is, and this is how far its parts were when
+    /// it was given back. None: an older one of the key was given back, and now this one is, too.
+    pub(crate) fn admit(&self, topic: &Arc<str>, event: EventKey, key: Key) -> Option<Vec<PartProgress>> {
         let mut state = self.state();
+        if let Some(away) = state.away.get(&key) {
+            let is_other = away.event != event && Instant::now() < away.due + AWAITED;
+            let due = away.due;
+            if is_other {
+                state.wait(topic, event, due);
+                return None;
+            }
+            state.away.remove(&key);
+        }
         let known = state.known(topic, event);
         let returned = known.and_then(|known| known.returned.take());
-        returned.map_or_else(Vec::new, |returned| returned.progress)
+        Some(returned.map_or_else(Vec::new, |returned| returned.progress))
     }
 
     /// Nothing is owed to these any more.
@@ -198,9 +221,18 @@ impl OpenEvents {
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// The event is to be taken again when it is listed after `pause`, and to go on from there.
-    pub(crate) fn give_back(&self, topic: &Arc<str>, event: EventKey, pause: Duration, progress: Vec<PartProgress>) {
+    /// The event is to be taken again when it is listed after `pause`, and to go on from there. `key`: its key, if it was
+    /// its turn.
+    pub(crate) fn give_back(
+        &self,
+        topic: &Arc<str>,
+        event: EventKey,
+        key: Option<Key>,
+        pause: Duration,
+        progress: Vec<PartProgress>,
+    ) {
         let mut state = self.state();
+        let due = Instant::now() + pause;
         let Some(known) = state.known(topic, event) else {
             return;
         };
@@ -211,10 +243,11 @@ impl OpenEvents {
             }
             return;
         }
-        known.returned = Some(Box::new(Returned {
-            due: Instant::now() + pause,
-            progress,
-        }));
+        known.returned = Some(Box::new(Returned { due, progress }));
+        if let Some(key) = key {
+            let topic = Arc::clone(topic);
+            state.away.insert(key, Away { topic, event, due });
+        }
     }
 
     /// A list of this topic is complete: what has been missing for a while is closed, and is forgotten.
@@ -228,6 +261,9 @@ impl OpenEvents {
             .retain(|_, known| known.is_held || round.wrapping_sub(known.round) <= KEPT_ROUNDS);
         let n_forgotten = before - topic.events.len();
         state.n_events -= n_forgotten;
+        if n_forgotten > 0 {
+            state.forget_away();
+        }
         drop(state);
         if n_forgotten > 0 {
             self.changes.send_modify(|changes| *changes += 1);
@@ -245,6 +281,7 @@ impl OpenEvents {
             now.duration_since(topic.last_wanted) < TOPIC_KEPT || topic.events.values().any(|known| known.is_held)
         };
         state.topics.retain(|_, topic| is_kept(topic));
+        state.forget_away();
         state.n_events = state.topics.values().map(|topic| topic.events.len()).sum();
     }
 
@@ -289,6 +326,28 @@ impl State {
         self.topics.get_mut(topic)?.events.get_mut(&event)
     }
 
+    /// Lets an event wait that was taken already. What is known of its parts stays.
+    fn wait(&mut self, topic: &Arc<str>, event: EventKey, due: Instant) {
+        let Some(known) = self.known(topic, event) else {
+            return;
+        };
+        known.is_held = false;
+        let progress = known
+            .returned
+            .take()
+            .map_or_else(Vec::new, |returned| returned.progress);
+        known.returned = Some(Box::new(Returned { due, progress }));
+    }
+
+    /// Forgets events that nobody has to wait for any more.
+    fn forget_away(&mut self) {
+        let (topics, now) = (&self.topics, Instant::now());
+        self.away.retain(|_, away| {
+            let topic = topics.get(&away.topic);
+            now < away.due + AWAITED && topic.is_some_and(|topic| topic.events.contains_key(&away.event))
+        });
+    }
+
     fn forget(&mut self, topic: &Arc<str>, event: EventKey) {
         let topic = self.topics.get_mut(topic);
         let forgotten = topic.and_then(|topic| topic.events.remove(&event));
@@ -303,144 +362,4 @@ impl Known {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const A: SubscriptionKey = SubscriptionKey(1);
-    const B: SubscriptionKey = SubscriptionKey(2);
-
-    fn topic() -> Arc<str> {
-        "t".into()
-    }
-
-    fn key(id: &str) -> EventKey {
-        EventKey::of(id.as_bytes())
-    }
-
-    /// Takes everything that is owed of a complete list.
-    fn poll(open: &OpenEvents, ids: &[&str], wanted_by: &[SubscriptionKey]) -> Vec<String> {
-        let owed = ids.iter().filter(|id| open.is_owed(&topic(), key(id), wanted_by));
-        let taken = owed.filter(|id| open.take(&topic(), key(id), wanted_by).is_some());
-        let taken = taken.map(|&id| id.to_owned()).collect();
-        open.end_round(&topic());
-        taken
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_event_is_taken_once_while_it_stays_listed() {
-        let open = OpenEvents::default();
-        assert_eq!(poll(&open, &["1", "2"], &[A]), ["1", "2"]);
-        assert!(poll(&open, &["1", "2"], &[A]).is_empty(), "being delivered");
-        open.settle(&topic(), key("1"), &[A]);
-        open.settle(&topic(), key("1"), &[A]);
-        assert!(poll(&open, &["1", "2"], &[A]).is_empty());
-        assert_eq!(open.n_held(), 1);
-        assert_eq!(
-            open.settled()[&topic()],
-            [(key("1"), SubscriptionKeys::from_elem(A, 1))]
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_event_that_is_given_back_is_taken_again_when_it_is_due() {
-        let open = OpenEvents::default();
-        poll(&open, &["1", "2"], &[A]);
-        open.give_back(&topic(), key("1"), Duration::ZERO, Vec::new());
-        open.give_back(&topic(), key("2"), Duration::from_secs(5), Vec::new());
-        assert_eq!(poll(&open, &["1", "2"], &[A]), ["1"]);
-        tokio::time::advance(Duration::from_secs(5)).await;
-        assert_eq!(poll(&open, &["1", "2"], &[A]), ["2"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_known_of_its_parts_comes_back_with_an_event() {
-        let open = OpenEvents::default();
-        poll(&open, &["1"], &[A]);
-        let progress = vec![PartProgress {
-            part: 7,
-            is_settled: true,
-            attempts: 2,
-            first_attempt: None,
-            due: None,
-            given_up: None,
-        }];
-        open.give_back(&topic(), key("1"), Duration::ZERO, progress.clone());
-        assert_eq!(poll(&open, &["1"], &[A]), ["1"]);
-        assert_eq!(open.progress(&topic(), key("1")), progress);
-        assert!(open.progress(&topic(), key("1")).is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_subscription_gets_an_event_once() {
-        let open = OpenEvents::default();
-        let take = |wanted_by: &[SubscriptionKey]| open.take(&topic(), key("1"), wanted_by);
-        assert_eq!(take(&[A]).unwrap().as_slice(), [A]);
-        assert!(take(&[A, B]).is_none(), "one copy at a time");
-        open.settle(&topic(), key("1"), &[A]);
-        assert_eq!(take(&[A, B]).unwrap().as_slice(), [B]);
-        open.settle(&topic(), key("1"), &[B]);
-        assert!(take(&[A, B]).is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_closed_is_forgotten_and_what_a_list_skips_is_not() {
-        let open = OpenEvents::default();
-        poll(&open, &["1", "2"], &[A]);
-        open.settle(&topic(), key("1"), &[A]);
-        for _ in 1..KEPT_ROUNDS {
-            assert!(poll(&open, &[], &[A]).is_empty());
-        }
-        assert!(poll(&open, &["1"], &[A]).is_empty(), "it was only skipped");
-        for _ in 0..KEPT_ROUNDS {
-            poll(&open, &[], &[A]);
-        }
-        assert_eq!(poll(&open, &["1"], &[A]), ["1"]);
-        assert_eq!(open.n_held(), 2, "what is being delivered is not forgotten");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_list_that_is_not_complete_closes_nothing() {
-        let open = OpenEvents::default();
-        poll(&open, &["1"], &[A]);
-        open.settle(&topic(), key("1"), &[A]);
-        for _ in 0..=KEPT_ROUNDS {
-            assert!(open.is_owed(&topic(), key("another"), &[A]));
-        }
-        assert!(poll(&open, &["1"], &[A]).is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_topic_is_remembered_for_a_while_when_it_is_not_wanted_any_more() {
-        let open = OpenEvents::default();
-        poll(&open, &["1"], &[A]);
-        open.settle(&topic(), key("1"), &[A]);
-        tokio::time::advance(TOPIC_KEPT / 2).await;
-        open.keep_topics([].iter());
-        assert!(poll(&open, &["1"], &[A]).is_empty());
-        tokio::time::advance(TOPIC_KEPT).await;
-        open.keep_topics([].iter());
-        assert_eq!(poll(&open, &["1"], &[A]), ["1"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_cannot_be_remembered_is_not_taken() {
-        let open = OpenEvents::default();
-        for number in 0..MAX_EVENTS {
-            assert!(open.take(&topic(), EventKey(number as u128), &[A]).is_some());
-        }
-        assert!(open.is_full());
-        assert!(open.take(&topic(), EventKey(u128::MAX), &[A]).is_none());
-        open.give_back(&topic(), EventKey(0), Duration::ZERO, Vec::new());
-        assert!(open.take(&topic(), EventKey(u128::MAX), &[A]).is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_restart_goes_on_with_what_was_settled() {
-        let before = OpenEvents::default();
-        poll(&before, &["1", "2"], &[A]);
-        before.settle(&topic(), key("1"), &[A]);
-        let after = OpenEvents::default();
-        after.restore(before.settled());
-        assert_eq!(poll(&after, &["1", "2"], &[A]), ["2"]);
-    }
-}
+mod tests;
