@@ -83,7 +83,17 @@ async fn tokens_of_a_short_life_are_no_reason_to_miss_a_poll() {
     let refused = remote.polls().into_iter().filter(|poll| poll.status == Some(401));
     assert_eq!(refused.count(), 0, "renewed in time");
 
-    // Taken back before its end: one refusal, and nothing is said.
+    // One of a long life is taken back: one refusal, and nothing is said.
+    let n_given = remote.control_plane.requests_to(Route::Token).len();
+    remote
+        .control_plane
+        .require_oauth("id", "secret", Duration::from_hours(1));
+    let given = remote
+        .control_plane
+        .wait_for_answers(Route::Token, 200, n_given + 1, SOON)
+        .await;
+    given.unwrap();
+    remote.polled(2).await;
     remote.control_plane.revoke_tokens();
     remote.polled(3).await;
     let refused = |control_plane: &ControlPlane| {
