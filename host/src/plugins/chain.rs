@@ -91,10 +91,19 @@ impl Chain {
         candidates.map(trial::Candidate::report).collect()
     }
 
-    /// Lets the plugins that are tried out look at what waits for them, for a moment, and then at nothing more.
-    pub async fn end_trials(&self) {
+    /// Lets the plugins that are tried out look at what waits for them, for a moment, and then at nothing more. What came
+    /// of it is logged.
+    pub fn close_trials(&self) {
         if let Some(shadows) = &self.shadows {
-            shadows.end().await;
+            shadows.close();
+        }
+    }
+
+    /// Does so, and waits until that is done.
+    pub async fn end_trials(&self) {
+        self.close_trials();
+        if let Some(shadows) = &self.shadows {
+            shadows.ended().await;
         }
     }
 

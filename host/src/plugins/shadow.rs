@@ -299,6 +299,9 @@ impl Shadow {
     }
 
     fn say_what_came_of_it(&self, generation: u64) {
+        if self.n_done() + self.skipped.value() + self.enforced.value() == 0 {
+            return;
+        }
         tracing::info!(
             plugin = %self.plugin.name(),
             beside = self.beside.as_ref().map(|beside| &**beside.name()),
@@ -451,9 +454,13 @@ impl Shadows {
         Self { closed, ended }
     }
 
-    /// Lets it end, and waits until it has.
-    pub(super) async fn end(&self) {
+    /// Lets it end, when it has looked at what waits.
+    pub(super) fn close(&self) {
         self.closed.cancel();
+    }
+
+    /// Waits until it has ended.
+    pub(super) async fn ended(&self) {
         let _ = tokio::time::timeout(GRACE + STEP, self.ended.cancelled()).await;
     }
 }

@@ -6,6 +6,7 @@ mod faults;
 mod forwarding;
 mod paging;
 mod polling;
+mod publishing;
 mod registered;
 mod restarts;
 mod scale;
