@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use cel::{Context, Env, ExecutionError, Program, Value};
 
-use crate::values;
+use crate::check::{self, Findings};
+use crate::{patterns, values};
 
 /// What an expression can ask about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,28 +21,10 @@ pub enum Variable {
 }
 
 /// Each with its name.
-const VARIABLES: [(Variable, &str); 3] = [
+pub(crate) const VARIABLES: [(Variable, &str); 3] = [
     (Variable::Data, "data"),
     (Variable::Event, "event"),
     (Variable::Context, "context"),
-];
-
-/// What the standard library and its macros offer, so that a slip of the pen is found before an event comes. What stands
-/// for an operator starts with another character than a letter.
-const FUNCTIONS: [&str; 13] = [
-    "bool",
-    "bytes",
-    "contains",
-    "double",
-    "dyn",
-    "endsWith",
-    "has",
-    "int",
-    "matches",
-    "size",
-    "startsWith",
-    "string",
-    "uint",
 ];
 
 /// An expression that is ready.
@@ -78,30 +60,11 @@ impl Expression {
     /// # Errors
     /// Everything that is wrong with it, each with its place.
     pub fn parse(text: &str) -> Result<Self, Vec<String>> {
-        let environment = Arc::new(Env::stdlib());
-        let program = environment.compile(text).map_err(|errors| {
-            let problem = |error: &cel::ParseError| {
-                let (line, column) = error.pos;
-                // The parser's own text shows the source in further lines; the place is enough.
-                let message = error.msg.lines().next().unwrap_or_default();
-                at(
-                    text,
-                    usize::try_from(line).unwrap_or(1),
-                    usize::try_from(column).unwrap_or(1),
-                    message,
-                )
-            };
-            errors.errors.iter().map(problem).collect::<Vec<_>>()
-        })?;
-        let mut names = Names {
-            text,
-            program: &program,
-            bound: Vec::new(),
-            uses: Vec::new(),
-            problems: Vec::new(),
-        };
-        names.walk(program.expression());
-        let (uses, problems) = (names.uses, names.problems);
+        let environment = Arc::new(environment());
+        let program = environment
+            .compile(text)
+            .map_err(|errors| check::syntax_problems(text, &errors))?;
+        let Findings { uses, problems } = check::names(text, &program);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -141,119 +104,10 @@ impl Expression {
     }
 }
 
-/// Looks for names that nobody gives a value to.
-struct Names<'a> {
-    text: &'a str,
-    program: &'a Program,
-    /// Those of macros, e.g. `x` in `list.exists(x, x > 1)`.
-    bound: Vec<&'a str>,
-    uses: Vec<Variable>,
-    problems: Vec<String>,
-}
-
-impl<'a> Names<'a> {
-    fn walk(&mut self, node: &'a IdedExpr) {
-        match &node.expr {
-            Expr::Unspecified | Expr::Literal(_) => {}
-            Expr::Ident(name) => self.name(node, name),
-            Expr::Call(call) => {
-                self.function(node, &call.func_name);
-                if let Some(target) = &call.target {
-                    self.walk(target);
-                }
-                for argument in &call.args {
-                    self.walk(argument);
-                }
-            }
-            Expr::Comprehension(comprehension) => {
-                self.walk(&comprehension.iter_range);
-                self.walk(&comprehension.accu_init);
-                let n_bound = self.bound.len();
-                self.bound.push(&comprehension.iter_var);
-                self.bound.extend(comprehension.iter_var2.as_deref());
-                self.bound.push(&comprehension.accu_var);
-                self.walk(&comprehension.loop_cond);
-                self.walk(&comprehension.loop_step);
-                self.walk(&comprehension.result);
-                self.bound.truncate(n_bound);
-            }
-            Expr::List(list) => {
-                for element in &list.elements {
-                    self.walk(element);
-                }
-            }
-            Expr::Map(map) => {
-                for entry in &map.entries {
-                    self.entry(&entry.expr);
-                }
-            }
-            Expr::Select(select) => self.walk(&select.operand),
-            Expr::Struct(literal) => {
-                let name = &literal.type_name;
-                self.problem(node, &format!("there is no type `{name}`"));
-                for entry in &literal.entries {
-                    self.entry(&entry.expr);
-                }
-            }
-        }
-    }
-
-    fn entry(&mut self, entry: &'a EntryExpr) {
-        match entry {
-            EntryExpr::StructField(field) => self.walk(&field.value),
-            EntryExpr::MapEntry(entry) => {
-                self.walk(&entry.key);
-                self.walk(&entry.value);
-            }
-        }
-    }
-
-    fn name(&mut self, node: &IdedExpr, name: &str) {
-        if name.starts_with('@') || self.bound.contains(&name) {
-            return;
-        }
-        match VARIABLES.iter().find(|(_, known)| *known == name) {
-            Some((variable, _)) if self.uses.contains(variable) => {}
-            Some((variable, _)) => self.uses.push(*variable),
-            None => {
-                let message =
-                    format!("there is no `{name}`; an expression may ask about `data`, `event` and `context`");
-                self.problem(node, &message);
-            }
-        }
-    }
-
-    fn function(&mut self, node: &IdedExpr, name: &str) {
-        let is_operator = !name.starts_with(|first: char| first.is_ascii_alphabetic());
-        if !is_operator && !FUNCTIONS.contains(&name) {
-            self.problem(node, &format!("there is no function `{name}`"));
-        }
-    }
-
-    fn problem(&mut self, node: &IdedExpr, message: &str) {
-        let offset = self.program.source_info().offset_for(node.id);
-        let start = offset.map_or(0, |(start, _)| start as usize);
-        let before: String = self.text.chars().take(start).collect();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        self.problems.push(at(self.text, line, column, message));
-    }
-}
-
-/// A message with its place, and what stands there.
-fn at(text: &str, line: usize, column: usize, message: &str) -> String {
-    let rest = text
-        .lines()
-        .nth(line.saturating_sub(1))
-        .unwrap_or_default()
-        .chars()
-        .skip(column.saturating_sub(1));
-    let near: String = rest.take(24).collect();
-    if near.is_empty() {
-        format!("line {line}, column {column} (at its end): {message}")
-    } else {
-        format!("line {line}, column {column}, at `{near}`: {message}")
-    }
+fn environment() -> Env {
+    let mut environment = Env::stdlib();
+    patterns::add_to(&mut environment);
+    environment
 }
 
 #[cfg(test)]
@@ -322,6 +176,29 @@ mod tests {
     }
 
     #[test]
+    fn a_problem_says_what_was_probably_meant() {
+        let check = |text: &str, place: &str, hint: &str| {
+            let problems = problems(text);
+            assert!(
+                problems[0].starts_with(place) && problems[0].contains(hint),
+                "{text}: {problems:?}"
+            );
+        };
+        check("data.a = 1", "line 1, column 8, at `= 1`", "`==` compares");
+        check("true and false", "line 1, column 6, at `and false`", "`&&` is and");
+        check("data.a.Startswith(\"x\")", "line 1", "did you mean `startsWith`?");
+        check("data.list.exist(x, x == 1)", "line 1", "there is no");
+        check("data.list.exists(1)", "line 1", "`exists` takes a name and a condition");
+        check(
+            "data.a == 1 &&\n  data.b.matches(\"(x\")",
+            "line 2, column 18, at `\"(x\")`",
+            "not a pattern",
+        );
+        check("\"shop\"", "line 1, column 1", "this never is");
+        check("data", "line 1, column 1", "this never is");
+    }
+
+    #[test]
     fn every_function_that_is_known_is_there() {
         for text in [
             "bool(\"true\")",
@@ -333,6 +210,9 @@ mod tests {
             "int(\"1\") == 1",
             "string(1) == \"1\"",
             "uint(1) == 1u",
+            "\"a1\".matches(\"^a[0-9]$\") && matches(\"b\", \"B|b\") && !\"x\".matches(\"y\")",
+            "{\"a\": 1}.?a.orValue(2) == 1 && {\"a\": 1}.?b.orValue(2) == 2",
+            "!{\"a\": 1}.?b.hasValue()",
         ] {
             assert_eq!(decide(text, "null"), Ok(Decision::True), "{text}");
         }

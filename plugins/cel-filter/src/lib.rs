@@ -3,7 +3,9 @@
 //! The host calls it as a component of the world `filter-plugin`; [`expression`] is what decides. This file only moves
 //! values between the two.
 
+mod check;
 pub mod expression;
+mod patterns;
 pub mod values;
 
 use std::cell::RefCell;
