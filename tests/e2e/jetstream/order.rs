@@ -61,7 +61,7 @@ async fn a_poisoned_key_slows_nothing_else_and_goes_on_in_order_when_it_heals() 
 }
 
 /// The p99 of the time from publishing to arrival.
-async fn latencies(rig: &Rig, name: &str, per_second: f64, n: usize) -> Duration {
+pub(super) async fn latencies(rig: &Rig, name: &str, per_second: f64, n: usize) -> Duration {
     let n_before = rig.recipient.n_accepted();
     let mut pace = tokio::time::interval(Duration::from_secs_f64(1.0 / per_second));
     let mut sent = HashMap::new();
