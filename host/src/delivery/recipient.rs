@@ -38,7 +38,9 @@ const MAX_EXCERPT_BYTES: usize = 256;
 pub(crate) struct Recipient {
     client: Connections,
     uri: Uri,
-    /// What a proxy on the way wants to see.
+    /// Whether a proxy of the environment gets the requests.
+    is_proxied: bool,
+    /// What it wants to see.
     proxy_authorization: Option<HeaderValue>,
     timeout: Duration,
     needs_to_know_what_was_sent: bool,
@@ -117,7 +119,8 @@ impl Recipient {
             .pool_max_idle_per_host(config.concurrency);
         let proxies = Proxies::from_environment();
         let proxy_authorization = proxies.authorization(&config.recipient);
-        let is_far = config.recipient.scheme_str() == Some("https") || proxies.stand_before(&config.recipient);
+        let is_proxied = proxies.stand_before(&config.recipient);
+        let is_far = config.recipient.scheme_str() == Some("https") || is_proxied;
         let client = if is_far {
             let trust = Trust::verifying(config.verify_certificates);
             Connections::Far(client.build(tls::connector(Connector::new(proxies), trust)))
@@ -131,6 +134,7 @@ impl Recipient {
         Self {
             client,
             uri: config.recipient.clone(),
+            is_proxied,
             proxy_authorization,
             timeout: config.timeout,
             needs_to_know_what_was_sent: config.on_timeout == OnTimeout::Accept,
@@ -167,6 +171,11 @@ impl Recipient {
         if head.status.is_success() {
             // The service has said that it took the event. What happens to the rest of its answer changes nothing.
             return Ok(head.status);
+        }
+        if self.is_proxied && head.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            // It says nothing about the event, which never reached the service.
+            let reason = "the proxy (HTTP_PROXY) answered 407: it wants other credentials";
+            return Err(AttemptError::Connect(reason.to_owned()));
         }
         Err(AttemptError::Status {
             status: head.status,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tempfile::TempDir;
-use test_support::{Authority, ControlPlane, Recipient, TlsFront, TunnelProxy, TunnelRequest};
+use test_support::{Authority, ControlPlane, Recipient, Reply, TlsFront, TunnelProxy, TunnelRequest};
 
 use crate::harness::*;
 
@@ -73,6 +73,21 @@ async fn events_for_a_service_elsewhere_take_the_proxy() {
     others.publish(&event("not-proxied")).await;
     process.wait_for_log("the service is not ready", SOON).await.unwrap();
     assert_eq!(peers.recipient.n_received(), 1);
+}
+
+#[tokio::test]
+async fn events_wait_while_the_proxy_lets_nobody_through() {
+    let peers = Peers::start().await;
+    peers.recipient.respond_with(|_, _| Reply::status(407));
+    let proxy = format!("http://{}", peers.recipient.address());
+    let variables = [ALL_TOPICS, ("PUBSUB_RECIPIENT", "service.test"), ("HTTP_PROXY", &proxy)];
+    let process = peers.process(&variables).await;
+    peers.publish(&event("held-back")).await;
+    let line = process.wait_for_log("the service is not ready", SOON).await.unwrap();
+    assert!(line.contains("HTTP_PROXY") && line.contains("407"), "{line}");
+    peers.recipient.respond_with(|_, _| Reply::status(200));
+    peers.recipient.wait_until_accepted(1, SOON).await.unwrap();
+    assert_eq!(lines_with(&process, "dead letter"), [""; 0]);
 }
 
 #[tokio::test]
