@@ -38,9 +38,9 @@ test: setup lint reproducible guests ## Run everything that CI runs
 	@tests/support/run-tests.sh
 
 .PHONY: soak
-soak: setup guests ## Run the tests of lost events and of leaking plugins at full length, with a release build (about 40 min)
+soak: setup guests ## Run the tests of lost events, of swaps and of leaking plugins at full length, with a release build (about 40 min)
 	$(call step,soak)
-	@SOAK=1 cargo test --release --package distributor --test e2e -- jetstream:: plugin_recycling:: --test-threads=1 --nocapture
+	@SOAK=1 cargo test --release --package distributor --test e2e -- jetstream:: plugin_recycling:: plugin_swaps:: --test-threads=1 --nocapture
 
 .PHONY: lint
 lint: ## Check format, clippy, documentation and dependencies
@@ -59,7 +59,7 @@ reproducible: ## Build the default filter in two folders and compare
 	@tests/support/reproducible-component.sh
 
 .PHONY: guests
-guests: ## Build the misbehaving components that the tests load
+guests: ## Build the components that the tests load
 	$(call step,guests)
 	@tests/support/build-guests.sh
 

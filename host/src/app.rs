@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -11,12 +11,13 @@ use tokio_util::sync::CancellationToken;
 use crate::answers::Answers;
 use crate::config::Config;
 use crate::connection::Connection;
+use crate::control;
 use crate::delivery::Deliveries;
 use crate::dispatch::Dispatcher;
 use crate::error_log::{ErrorLog, Sending};
 use crate::ingress::Ingress;
 use crate::keptn_api::KeptnApi;
-use crate::plugins::{Chain, ChainError, Compiler, Host, Plugins, build_chain};
+use crate::plugins::{ChainError, Compiler, Host, Plugins, Reloader};
 use crate::proxy::Proxy;
 use crate::registration::{Registration, RegistrationError};
 use crate::server::{self, Routes};
@@ -28,6 +29,17 @@ use crate::telemetry::Counters;
 pub struct Listeners {
     /// For the service next to the distributor.
     pub service: TcpListener,
+    /// For whoever operates the distributor.
+    pub control: Option<TcpListener>,
+}
+
+/// What reaches the process from outside.
+#[derive(Debug, Clone, Default)]
+pub struct Signals {
+    /// Ends it.
+    pub shutdown: CancellationToken,
+    /// Makes it read again what may have changed.
+    pub hangups: Arc<Notify>,
 }
 
 /// Why the distributor could not start, or had to stop.
@@ -50,7 +62,7 @@ pub enum RunError {
     Registration(#[from] RegistrationError),
 }
 
-/// Runs the distributor until `shutdown`, and then until what it has is delivered or the drain time-out is over.
+/// Runs the distributor until it is told to end, and then until what it has is delivered or the drain time-out is over.
 ///
 /// `interest` says what to listen for. An integration that is registered changes it, and so may the caller.
 ///
@@ -61,14 +73,14 @@ pub async fn run(
     listeners: Listeners,
     interest: watch::Sender<Arc<Interest>>,
     compiler: Compiler,
-    shutdown: CancellationToken,
+    signals: Signals,
 ) -> Result<(), RunError> {
+    let Signals { shutdown, hangups } = signals;
     let counters = Arc::new(Counters::default());
     let answers = Arc::new(Answers::default());
     let host = Arc::new(Host::new(compiler).map_err(RunError::Engine)?);
-    let chain = build_chain(&host, &config, 1).await?;
-    announce(&chain);
-    let plugins = Arc::new(Plugins::new(chain));
+    let (reloader, plugin_control) = Reloader::start(host, config.clone()).await?;
+    let plugins = reloader.plugins();
 
     let api = keptn_api(&config).await?;
     let connection = Connection::open(&config, &api, &counters)
@@ -83,6 +95,8 @@ pub async fn run(
         (error_log, tokio::spawn(sending.run(end_of_errors.clone())))
     });
     let (error_log, sending) = error_log.unzip();
+    let mut operating = JoinSet::new();
+    operating.spawn(reloader.reported_to(error_log.clone()).run(hangups, shutdown.clone()));
 
     let sink = connection.sink();
 
@@ -119,6 +133,8 @@ pub async fn run(
     let proxy = Proxy::new(&config.server, &config.api, api.access().clone()).map_err(RunError::Proxy)?;
     let routes = Arc::new(Routes::new(&config.server, ingress, proxy));
     let serving = tokio::spawn(server::serve(listeners.service, routes, stop_serving.clone()));
+    let operators = control::router(plugin_control, &config.control);
+    operating.spawn(control::serve(listeners.control, operators, stop_serving.clone()));
 
     let mut registered = Ok(());
     if let Some(registration) = registration {
@@ -146,7 +162,8 @@ pub async fn run(
         deliveries.drained().await;
         ended
     });
-    let drained = drained.await;
+    // What is left when the time is over is counted below.
+    let drained = drained.await.unwrap_or(Ok(()));
     deliveries.close();
     let unfinished = match received {
         Some(received) => received.finish().await,
@@ -158,27 +175,22 @@ pub async fn run(
     end_of_errors.cancel();
     if let (Some(error_log), Some(sending)) = (&error_log, sending) {
         let _ = tokio::time::timeout_at(drain_ends.max(grace_ends), sending).await;
-        let n_queued = error_log.n_queued();
-        if n_queued > 0 {
-            tracing::warn!(n_queued, "errors were not copied to the control plane");
-        }
+        report_unsent(error_log);
     }
+    operating.shutdown().await;
     plugins.current().end_trials().await;
     summarize(&counters, &plugins, deliveries.pending(), unfinished);
     registered?;
-    match drained {
-        Ok(Err(error)) => Err(RunError::Connection(format!("cannot use NATS: {error}"))),
-        _ => Ok(()),
-    }
+    drained.map_err(|error| RunError::Connection(format!("cannot use NATS: {error}")))
 }
 
 /// Time that open requests of the service get after the last delivery.
 const SERVER_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
-fn announce(chain: &Chain) {
-    for plugin in &chain.plugins {
-        let (version, digest) = (plugin.version(), plugin.digest());
-        tracing::info!(plugin = %plugin.name(), version, digest, generation = chain.generation, "plugin loaded");
+fn report_unsent(error_log: &ErrorLog) {
+    let n_queued = error_log.n_queued();
+    if n_queued > 0 {
+        tracing::warn!(n_queued, "errors were not copied to the control plane");
     }
 }
 

@@ -104,6 +104,11 @@ impl ErrorLog {
         self.push(entry);
     }
 
+    /// Plugins were not replaced, because the new ones do not work.
+    pub fn plugins_refused(&self, problems: &[String]) {
+        self.push(Entry::of_refused_plugins(problems, SystemTime::now()));
+    }
+
     /// Entries that are not sent.
     pub fn n_queued(&self) -> usize {
         self.queue().entries.len()

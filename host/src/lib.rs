@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 mod connect;
 pub mod connection;
+pub mod control;
 pub mod dead_letter;
 pub mod dedupe;
 pub mod delivery;

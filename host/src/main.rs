@@ -5,16 +5,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use distributor::app::{self, Listeners};
+use distributor::app::{self, Listeners, Signals};
 use distributor::cli::{self, Arguments, Command, PluginCommand};
-use distributor::config::{self, Config, ConfigErrors};
+use distributor::config::{self, Config, ConfigErrors, ControlConfig};
 use distributor::plugins::{Compiler, run_compiler};
 use distributor::subscription::Interest;
 use distributor::telemetry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 // With musl's own allocator an event costs half as much CPU again.
 #[global_allocator]
@@ -106,8 +105,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let service = listener
         .map_err(|error| anyhow::anyhow!("cannot listen on {address} (PROXY_BIND, API_PROXY_PORT): {error}"))?;
     tracing::info!(address = %service.local_addr()?, recipient = config::report::without_password(&config.delivery.recipient.to_string()), "listening");
-    let shutdown = CancellationToken::new();
-    tokio::spawn(watch_signals(shutdown.clone()));
+    let control = control_listener(&config.control).await?;
+    let signals = Signals::default();
+    tokio::spawn(watch_signals(signals.clone()));
     let topics = config.nats.topics.clone();
     let interest = if config.registration.is_some() {
         Interest::expected(topics)
@@ -115,27 +115,52 @@ async fn run(config: Config) -> anyhow::Result<()> {
         Interest::topics(topics)
     };
     let interest = watch::Sender::new(Arc::new(interest));
-    app::run(config, Listeners { service }, interest, compiler(), shutdown).await?;
+    app::run(config, Listeners { service, control }, interest, compiler(), signals).await?;
     Ok(())
 }
 
-/// The first signal starts the shutdown, the second one ends the process.
-async fn watch_signals(shutdown: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+/// Where nobody has asked for the address, another sidecar of the pod may have it.
+async fn control_listener(config: &ControlConfig) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = config.address else {
+        return Ok(None);
+    };
+    match TcpListener::bind(address).await {
+        Ok(listener) => {
+            tracing::info!(address = %listener.local_addr()?, "control listener");
+            Ok(Some(listener))
+        }
+        Err(error) if config.is_default => {
+            tracing::warn!(%address, %error, "there is no control listener; CONTROL_BIND chooses another address, or `off`");
+            Ok(None)
+        }
+        Err(error) => Err(anyhow::anyhow!("cannot listen on {address} (CONTROL_BIND): {error}")),
+    }
+}
+
+/// SIGHUP makes it look again. The first of the others starts the shutdown, the second one ends the process.
+async fn watch_signals(signals: Signals) {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+    ) else {
         tracing::error!("signals cannot be caught; the process will end without finishing its work");
         return;
     };
-    for number in 0.. {
+    loop {
         tokio::select! {
+            _ = hangup.recv() => {
+                signals.hangups.notify_one();
+                continue;
+            }
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        if number > 0 {
+        if signals.shutdown.is_cancelled() {
             tracing::error!("second signal: ending at once");
             std::process::exit(1);
         }
-        shutdown.cancel();
+        signals.shutdown.cancel();
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::Body;
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -123,7 +124,22 @@ impl Routes {
 
 /// Takes connections until `stop`, and then ends when the requests under way are answered.
 pub async fn serve(listener: TcpListener, routes: Arc<Routes>, stop: CancellationToken) {
-    let allowance = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let service = service_fn(move |request| {
+        let routes = Arc::clone(&routes);
+        async move { Ok(routes.answer(request).await) }
+    });
+    serve_with(listener, service, MAX_CONNECTIONS, stop).await;
+}
+
+/// The same for other listeners, with no more connections at a time than this.
+pub(crate) async fn serve_with<S, B>(listener: TcpListener, service: S, max_connections: usize, stop: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    B::Data: Send,
+{
+    let allowance = Arc::new(Semaphore::new(max_connections));
     let mut connections = JoinSet::new();
     loop {
         let accepted = async {
@@ -139,9 +155,8 @@ pub async fn serve(listener: TcpListener, routes: Arc<Routes>, stop: Cancellatio
             Ok((stream, _)) => {
                 // Answers are written whole. A socket that cannot be set up fails at the first read, too.
                 let _ = stream.set_nodelay(true);
-                let (routes, stop) = (Arc::clone(&routes), stop.clone());
+                let (service, stop) = (service.clone(), stop.clone());
                 connections.spawn(async move {
-                    let service = service_fn(async |request| Ok(routes.answer(request).await));
                     serve_connection(TokioIo::new(stream), service, stop).await;
                     drop(permit);
                 });
@@ -164,10 +179,11 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn serve_connection<T, S>(stream: T, service: S, stop: CancellationToken)
+async fn serve_connection<T, S, B>(stream: T, service: S, stop: CancellationToken)
 where
     T: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: Service<Request<Incoming>, Response = Response<AnswerBody>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
 {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -183,7 +199,7 @@ where
     };
     if let Err(error) = ended {
         // Clients come and go as they like.
-        tracing::debug!(%error, "a connection of the service broke");
+        tracing::debug!(%error, "a connection broke");
     }
 }
 
@@ -221,8 +237,8 @@ mod tests {
     fn connection(n_bytes: usize) -> (DuplexStream, JoinHandle<()>) {
         let (near, far) = tokio::io::duplex(1024);
         let answer = move |_| {
-            let body = Full::from(vec![b'x'; n_bytes]);
-            std::future::ready(Ok(Response::new(Either::Left(body))))
+            let body: Full<Bytes> = Full::from(vec![b'x'; n_bytes]);
+            std::future::ready(Ok(Response::new(body)))
         };
         let serving = serve_connection(TokioIo::new(near), service_fn(answer), CancellationToken::new());
         (far, tokio::spawn(serving))

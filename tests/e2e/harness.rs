@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_nats::{Client, Request, Subscriber};
 use bytes::Bytes;
-use distributor::app::{self, Listeners, RunError};
+use distributor::app::{self, Listeners, RunError, Signals};
 use distributor::config::{self, Config};
 use distributor::plugins::Compiler;
 use distributor::subject::{self, Subject};
@@ -28,7 +28,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 /// How long something may take that should happen at once: only a failing test waits this long.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -108,6 +107,7 @@ impl Peers {
             environment.insert(name.to_owned(), value);
         }
         environment.insert("API_PROXY_PORT".to_owned(), "0".to_owned());
+        environment.insert("PLUGINS_CACHE_DIR".to_owned(), "off".to_owned());
         for (name, value) in variables {
             environment.insert((*name).to_owned(), (*value).to_owned());
         }
@@ -214,7 +214,7 @@ pub(crate) struct App {
     pub(crate) address: SocketAddr,
     /// What it listens for: the place of the control plane.
     pub(crate) interest: watch::Sender<Arc<Interest>>,
-    shutdown: CancellationToken,
+    signals: Signals,
     running: JoinHandle<Result<(), RunError>>,
 }
 
@@ -224,19 +224,20 @@ impl App {
         let service = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
         let address = service.local_addr().expect("a listener has an address");
         let interest = watch::Sender::new(Arc::new(interest));
-        let shutdown = CancellationToken::new();
-        let listeners = Listeners { service };
+        let signals = Signals::default();
+        let control = None;
+        let listeners = Listeners { service, control };
         let running = app::run(
             config,
             listeners,
             interest.clone(),
             Compiler::InProcess,
-            shutdown.clone(),
+            signals.clone(),
         );
         Self {
             address,
             interest,
-            shutdown,
+            signals,
             running: tokio::spawn(running),
         }
     }
@@ -259,7 +260,7 @@ impl App {
 
     /// Lets it end and returns how it did.
     pub(crate) async fn shut_down(self) -> Result<(), RunError> {
-        self.shutdown.cancel();
+        self.signals.shutdown.cancel();
         let ended = timeout(SOON, self.running).await.expect("the distributor ends soon");
         ended.expect("the distributor does not panic")
     }
@@ -348,6 +349,21 @@ pub(crate) fn guest(file: &str) -> Vec<u8> {
     );
     let path = folder.join(file);
     std::fs::read(&path).unwrap_or_else(|error| panic!("`make guests` builds {}: {error}", path.display()))
+}
+
+/// How much of something a test does: little in `make test`, much in `make soak`.
+pub(crate) fn extent<T>(short: T, long: T) -> T {
+    if is_soak() { long } else { short }
+}
+
+/// Whether `make soak` runs the tests.
+pub(crate) fn is_soak() -> bool {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long tests run is the test command's business, not configuration"
+    )]
+    let soak = std::env::var_os("SOAK");
+    soak.is_some()
 }
 
 /// As the distributor shows it.

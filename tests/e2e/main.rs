@@ -37,6 +37,7 @@ mod plugin_loading;
 mod plugin_publishing;
 mod plugin_recycling;
 mod plugin_state;
+mod plugin_swaps;
 mod plugins;
 mod proxy;
 mod quick_start;

@@ -10,7 +10,7 @@ mod sections;
 pub mod variables;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +42,12 @@ pub struct Config {
     pub filter: FilterLists,
     /// Directory with further plugins.
     pub plugins_dir: Option<PathBuf>,
+    /// Pause between two looks at that directory.
+    pub plugins_poll_interval: Duration,
+    /// Private directory for what plugins leave behind; none when nothing is to be kept.
+    pub plugins_cache_dir: Option<PathBuf>,
+    /// The listener for whoever operates the distributor.
+    pub control: ControlConfig,
     /// The listener for the service next to the distributor.
     pub server: ServerConfig,
     /// How to reach the Keptn API.
@@ -236,6 +242,17 @@ pub struct ServerConfig {
     pub max_body_bytes: Option<usize>,
 }
 
+/// The control listener.
+#[derive(Debug, Clone)]
+pub struct ControlConfig {
+    /// Where to listen; none when it is off.
+    pub address: Option<SocketAddr>,
+    /// Whether nobody has asked for this address, so that it may be taken by another sidecar of the pod.
+    pub is_default: bool,
+    /// What requests have to bring.
+    pub token: Option<Secret>,
+}
+
 /// The Keptn API.
 #[derive(Debug, Clone)]
 pub struct ApiConfig {
@@ -356,6 +373,9 @@ pub fn from_env(lookup: Lookup<'_>) -> Result<Config, ConfigErrors> {
         plugins_dir: Some(reader.text(&var::PLUGINS_DIR))
             .filter(|text| !text.is_empty())
             .map(PathBuf::from),
+        plugins_poll_interval: reader.positive_duration(&var::PLUGINS_POLL_INTERVAL, "would look all the time"),
+        plugins_cache_dir: sections::plugins_cache_dir(&reader),
+        control: sections::control(&mut reader),
         server: sections::server(&mut reader),
         registration: sections::registration(&mut reader, &endpoint, &workload),
         workload,
@@ -385,7 +405,13 @@ impl Config {
     pub fn unreadable_secrets(&self) -> Vec<Problem> {
         let oauth = self.api.oauth.as_ref().map(|oauth| &oauth.client_secret);
         let nats = self.nats.credentials.as_ref().map(NatsCredentials::secret);
-        let secrets = self.api.token.iter().chain(oauth).chain(nats);
+        let secrets = self
+            .api
+            .token
+            .iter()
+            .chain(oauth)
+            .chain(nats)
+            .chain(&self.control.token);
         let problem = |SecretError { variable, problem }| Problem { variable, problem };
         let mut problems: Vec<_> = secrets
             .filter_map(|secret| secret.current().err().map(problem))

@@ -5,12 +5,14 @@
 mod api;
 mod delivery;
 mod nats;
+mod operating;
 
 use std::net::{IpAddr, Ipv4Addr};
 
 pub(super) use self::api::{api, endpoint};
 pub(super) use self::delivery::{dead_letter, delivery};
 pub(super) use self::nats::{jetstream, nats};
+pub(super) use self::operating::{control, plugins_cache_dir};
 use super::read::Reader;
 use super::variables as var;
 use super::{ApiEndpoint, RegistrationConfig, ServerConfig, Workload};

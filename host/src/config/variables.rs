@@ -109,7 +109,9 @@ variables! {
         PROJECT_FILTER List "" "Projects whose events are delivered; empty: all. Applies to events that no subscription of the control plane matched."
         STAGE_FILTER List "" "Stages whose events are delivered; empty: all."
         SERVICE_FILTER List "" "Services whose events are delivered; empty: all."
-        PLUGINS_DIR Text "" "Directory with `plugins.toml` and WebAssembly components, run after the built-in filter. Empty: the built-in filter alone."
+        PLUGINS_DIR Text "" "Directory with `plugins.toml` and WebAssembly components, run after the built-in filter. Changes take effect while it runs. Empty: the built-in filter alone."
+        PLUGINS_POLL_INTERVAL Duration "30s" "Pause between two looks at that directory, for file systems and nodes that do not tell of changes."
+        PLUGINS_CACHE_DIR Text "" "Private directory for the last plugins that worked, so that a restart comes up while those in `PLUGINS_DIR` are broken. Best on a volume that outlives the container. Empty: one in the system's folder for temporary files; `off`: none."
     ]
     "Listening on localhost": [
         API_PROXY_PORT Integer "8081" "Port for the service next to the distributor; `0` takes a free one."
@@ -118,6 +120,11 @@ variables! {
         API_PROXY_PATH Text "/" "Path prefix of the API proxy; it is taken off before the path is looked at."
         API_PROXY_MAX_PAYLOAD_BYTES_KB Integer "64" "Largest request body, in units of 1024 bytes, on every path; `0` or less: no limit."
         API_PROXY_HTTP_TIMEOUT Seconds "30" "Time a call to the Keptn API may take; through the API proxy, time until the answer begins and longest pause in it. `0` or less: no limit."
+    ]
+    "Control": [
+        CONTROL_BIND Text "127.0.0.1:8092" "IP address and port of the control listener: plugins in force, reload, rollback. `off` or empty: none. An address that others can reach needs a token."
+        CONTROL_TOKEN Secret "" "Token that requests to the control listener have to bring (`Authorization: Bearer …`)."
+        CONTROL_TOKEN_FILE Text "" "File with that token, in place of the value; read again when it changes."
     ]
     "Keptn API": [
         KEPTN_API_ENDPOINT Text "" "URL of the Keptn API. Set: remote execution plane, events are polled over HTTP. Empty: in the cluster, events come over NATS."

@@ -133,6 +133,22 @@ impl Entry {
         Self::about(event, one_line(&error.to_string(), 1024), time)
     }
 
+    /// Plugins that were refused: of no event, and so of no task.
+    pub(super) fn of_refused_plugins(problems: &[String], time: SystemTime) -> Self {
+        let problems: Vec<_> = problems.iter().map(|problem| one_line(problem, 1024)).collect();
+        Self {
+            integration_id: None,
+            message: format!(
+                "new plugins were refused; the last ones that worked stay in force: {}",
+                problems.join("; ")
+            ),
+            time,
+            keptn_context: String::new(),
+            task: String::new(),
+            triggered_id: String::new(),
+        }
+    }
+
     /// What it says.
     pub(super) fn message(&self) -> &str {
         &self.message

@@ -136,7 +136,7 @@ fn missing_exports(pre: &InstancePre<State>, engine: &Engine, has_lifecycle: boo
     LoadError::Exports(text)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         write!(text, "{byte:02x}").expect("writing to a String cannot fail");

@@ -4,12 +4,15 @@
 //! contract (`wit/`) and nothing of where events come from or go to.
 
 mod bindings;
+mod candidate;
 mod capture;
 mod chain;
 mod compile;
 mod context;
 mod convert;
+mod demands;
 mod descriptor;
+mod directory;
 mod error;
 mod host;
 mod imports;
@@ -17,12 +20,18 @@ mod instance;
 mod limits;
 mod load;
 mod manifest;
+mod mounts;
 mod output;
 mod plugin;
+mod private_dir;
 mod publish;
+mod reload;
 mod settings;
 mod shadow;
+mod snapshot;
+mod status;
 mod trial;
+mod watch;
 
 use std::sync::Arc;
 
@@ -33,6 +42,7 @@ pub use self::capture::{Capture, CaptureError, CaptureOptions, CaptureStatus};
 pub use self::chain::{Chain, Fate, Passage};
 pub use self::compile::{COMMAND as COMPILE_COMMAND, Compiler, run_child as run_compiler};
 pub use self::context::{Context, Direction};
+pub use self::demands::{NotReplaced, PluginControl, Replaced};
 pub use self::error::{Cause, Hook, LoadError, PluginError};
 pub use self::host::Host;
 pub use self::imports::metrics::Metric;
@@ -41,6 +51,7 @@ pub use self::load::{CONTRACT_VERSION, load};
 pub use self::manifest::ManifestError;
 pub use self::plugin::Plugin;
 pub use self::publish::Published;
+pub use self::reload::Reloader;
 pub use self::settings::{Grants, Isolation, Mode, OnFailure, Settings};
 pub use self::trial::{Sample, Trial};
 use crate::config::{Config, FilterLists};
@@ -96,6 +107,16 @@ impl Plugins {
     /// The chain of this moment. An event takes it once, and is done with it when the event is.
     pub fn current(&self) -> arc_swap::Guard<Arc<Chain>> {
         self.current.load()
+    }
+
+    /// The same, for those who keep it for a while.
+    fn current_chain(&self) -> Arc<Chain> {
+        self.current.load_full()
+    }
+
+    /// Puts another chain in force, and returns the one that was. It ends with the last event that is under way in it.
+    fn replace(&self, chain: Chain) -> Arc<Chain> {
+        self.current.swap(Arc::new(chain))
     }
 }
 

@@ -13,6 +13,7 @@ use test_support::{
 };
 
 use crate::harness::{BINARY, TASK_TRIGGERED, run_to_end};
+pub(super) use crate::harness::{extent, is_soak};
 
 /// The stream that a Keptn control plane has.
 pub(super) const STREAM: &str = "keptn";
@@ -188,21 +189,6 @@ pub(super) fn key_in(event: &[u8]) -> &str {
 pub(super) fn header_of<'a>(letter: &'a async_nats::Message, name: &str) -> &'a str {
     let value = letter.headers.as_ref().and_then(|headers| headers.get(name));
     value.map_or("", async_nats::HeaderValue::as_str)
-}
-
-/// How much of something a test does: little in `make test`, much in `make soak`.
-pub(super) fn extent<T>(short: T, long: T) -> T {
-    if is_soak() { long } else { short }
-}
-
-/// Whether `make soak` runs the tests.
-pub(super) fn is_soak() -> bool {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "how long tests run is the test command's business, not configuration"
-    )]
-    let soak = std::env::var_os("SOAK");
-    soak.is_some()
 }
 
 /// The most memory a process has used, in MiB. The goal of 32 holds for the release build, alone on a machine.

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::{DistributorProcess, Fault, HttpResponse, KeptnEvent, Reply, Route, eventually, http_request};
+use test_support::{
+    ConfigMapVolume, DistributorProcess, Fault, HttpResponse, KeptnEvent, Reply, Route, eventually, http_request,
+};
 use tokio::time::Instant;
 
 use super::{IN_TIME, NAME, Rig};
-use crate::harness::{PluginFolder, TASK_TRIGGERED, event, lines_with, post, problem};
+use crate::harness::{PluginFolder, TASK_TRIGGERED, event, guest, lines_with, post, problem};
 
 fn errored(message: &str) -> String {
     finished(&json!({ "status": "errored", "message": message }))
@@ -243,4 +245,34 @@ async fn without_an_integration_nothing_is_copied() {
     eventually(IN_TIME, is_taken).await.unwrap();
     assert_eq!(posted(&process, error("m")).await.status, 200);
     assert_eq!(rig.n_requests(), 0);
+}
+
+#[tokio::test]
+async fn plugins_that_were_refused_are_copied() {
+    let mut volume = ConfigMapVolume::new().unwrap();
+    let manifest = "[[plugin]]\nname = \"suspect\"\ncomponent = \"guest.wasm\"\n";
+    volume
+        .write(&[
+            ("plugins.toml", manifest.as_bytes()),
+            ("guest.wasm", &guest("guest_misbehaving.wasm")),
+        ])
+        .unwrap();
+    let rig = Rig::start().await;
+    let (process, integration) = rig.registered(&[("PLUGINS_DIR", volume.text())]).await;
+
+    volume
+        .write(&[("plugins.toml", manifest), ("guest.wasm", "plugins are welcome here")])
+        .unwrap();
+    let logs = rig.control_plane.wait_for_logs(1, IN_TIME).await.unwrap();
+    let message = logs[0]["message"].as_str().unwrap();
+    for word in [
+        "new plugins were refused",
+        "\"suspect\"",
+        "guest.wasm",
+        "not WebAssembly",
+    ] {
+        assert!(message.contains(word), "{word} is missing: {message}");
+    }
+    assert_eq!(logs[0]["integrationid"], integration.id.as_str());
+    assert_eq!(lines_with(&process, "plugins not replaced").len(), 1);
 }

@@ -1,7 +1,7 @@
 //! The distributor as its users run it: a binary, an environment, a port.
 //!
 //! Called by tests of exit codes and signals, by the demo and the benchmarks. It must not know what the variables mean,
-//! save the one that tells where the listener is.
+//! save those that tell where the listeners and the cache are.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,8 +24,8 @@ pub struct DistributorProcess {
 }
 
 impl DistributorProcess {
-    /// Starts `binary` with nothing in its environment but `environment`, `PATH`, `HOME`, and a free `API_PROXY_PORT`
-    /// where none is given.
+    /// Starts `binary` with nothing in its environment but `environment`, `PATH`, `HOME`, and where they are not given a
+    /// free `API_PROXY_PORT` and what keeps processes that run side by side apart: no control listener, and no cache.
     ///
     /// # Errors
     ///
@@ -63,6 +63,8 @@ impl DistributorProcess {
         }
         command
             .env("API_PROXY_PORT", proxy_port.to_string())
+            .env("CONTROL_BIND", "off")
+            .env("PLUGINS_CACHE_DIR", "off")
             .envs(environment.iter().copied());
         Ok(Self {
             process: ChildProcess::start(command, output_to)?,
@@ -74,6 +76,17 @@ impl DistributorProcess {
     #[must_use]
     pub fn proxy_address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.proxy_port))
+    }
+
+    /// Where its control listener is, if `CONTROL_BIND` asks for one. It prints that at its start.
+    ///
+    /// # Errors
+    ///
+    /// When it does not within `within`.
+    pub async fn control_address(&self, within: Duration) -> anyhow::Result<SocketAddr> {
+        let line = self.wait_for_log("control listener address=", within).await?;
+        let address = line.rsplit('=').next().unwrap_or_default();
+        address.parse().with_context(|| format!("no address: {line}"))
     }
 
     /// Waits until its listener answers `GET /health` with 200.

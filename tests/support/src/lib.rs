@@ -12,11 +12,13 @@
 //! - [`Recipient`]: the HTTP service next to the distributor; it keeps a journal and answers as scripted.
 //! - [`ControlPlane`]: a Keptn control plane, with its registrations, open events, sequences, and failures as scripted.
 //! - [`DistributorProcess`], [`ChildProcess`]: a program under test, what it prints, the memory and CPU it uses.
+//! - [`ConfigMapVolume`]: a mounted `ConfigMap`, changed as the kubelet does it.
 //! - [`KeptnEvent`]: realistic events as bytes.
 //! - [`NumberedEvents`], [`Publisher`], [`Verdict`]: events published through a fault, and what is wrong with what arrived.
 //! - [`eventually`], [`http_request`], [`free_port`]: waiting, asking, and finding a place to listen.
 
 mod child_process;
+mod config_map_volume;
 mod control_plane;
 mod distributor_process;
 mod eventually;
@@ -41,6 +43,7 @@ mod tunnel_proxy;
 mod verdict;
 
 pub use child_process::{ChildProcess, OutputTo, ResidentMemory};
+pub use config_map_volume::ConfigMapVolume;
 pub use control_plane::{ApiRequest, ControlPlane, Fault, Integration, KubernetesMetadata, Metadata, Route};
 pub use distributor_process::DistributorProcess;
 pub use eventually::eventually;

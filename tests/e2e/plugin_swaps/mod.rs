@@ -1,0 +1,10 @@
+//! Plugins that are replaced while events flow: what takes effect and when, what is refused, and how to go back.
+
+mod control;
+mod load;
+mod refusals;
+mod restarts;
+mod rig;
+mod rollback;
+mod under_load;
+mod watching;
