@@ -32,6 +32,7 @@ mod jetstream;
 mod outages;
 mod payloads;
 mod plugin_candidates;
+mod plugin_capture;
 mod plugin_failures;
 mod plugin_loading;
 mod plugin_publishing;

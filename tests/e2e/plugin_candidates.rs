@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use test_support::DistributorProcess;
+use test_support::{DistributorProcess, eventually, http_request};
 
 use crate::harness::*;
 
@@ -40,7 +40,9 @@ async fn a_shadow_that_disagrees_on_3_of_1000_events_reports_exactly_those() {
         entry("active", "", "drop", "unwanted"),
         entry("candidate", "mode = \"shadow\"", "drop", "un"),
     ]);
-    let mut process = peers.process(&[ALL_TOPICS, folder.variable()]).await;
+    let control = ("CONTROL_BIND", "127.0.0.1:0");
+    let mut process = peers.process(&[ALL_TOPICS, control, folder.variable()]).await;
+    let control = process.control_address(SOON).await.unwrap();
 
     let ids: Vec<_> = (0..1000)
         .map(|number| match number {
@@ -53,6 +55,23 @@ async fn a_shadow_that_disagrees_on_3_of_1000_events_reports_exactly_those() {
 
     let passed: Vec<_> = ids.iter().filter(|id| !id.starts_with("unwanted")).cloned().collect();
     assert_same(&peers.delivered_ids(passed.len()).await, &passed);
+    let trial = async || {
+        let answer = http_request(control, "GET", "/plugins", &[], "").await.unwrap();
+        json(&answer.body)["trials"][0].take()
+    };
+    let has_seen_all = async || {
+        let trial = trial().await;
+        trial["agreed"].as_u64().unwrap() + trial["disagreed"].as_u64().unwrap() == 1000
+    };
+    eventually(SOON, has_seen_all).await.unwrap();
+    let samples = trial().await["samples"].take();
+    let samples: Vec<_> = samples
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|sample| &sample["event_id"])
+        .collect();
+    assert_eq!(samples, ["unclear-17", "unclear-500", "unclear-999"]);
     let line = outcome(&mut process).await;
     assert_says(
         &line,

@@ -5,12 +5,17 @@
 //! | `GET /plugins` | the plugins in force, how they came about, and what was refused |
 //! | `POST /plugins/reload` | reads `PLUGINS_DIR` again: 200, or 422 with everything that is wrong |
 //! | `POST /plugins/rollback` | goes back to the plugins before: 200, or 409 if there are none |
+//! | `POST /capture` | keeps events from now on, with what plugins say about them |
+//! | `GET /capture` | those events, a line of JSON each; 404 if none are kept |
+//! | `GET /capture/status` | how many that are |
+//! | `DELETE /capture` | keeps none any more |
 //!
 //! Started by [`crate::app`]. Each part of the distributor that is looked at has its routes in a file of its own, as a
 //! [`Router`] that [`router`] puts together; [`access`] stands before all of them. It must not know how a part does its
 //! work.
 
 mod access;
+mod capture;
 mod plugins;
 
 use axum::Router;
@@ -33,8 +38,14 @@ const MAX_CONNECTIONS: usize = 64;
 /// All routes, behind the rules of access.
 pub fn router(plugins: PluginControl, config: &ControlConfig) -> Router {
     Router::new()
+        .merge(self::capture::routes(plugins.capture()))
         .merge(self::plugins::routes(plugins))
-        .fallback(async || problem(StatusCode::NOT_FOUND, "there is nothing here; `GET /plugins` is"))
+        .fallback(async || {
+            problem(
+                StatusCode::NOT_FOUND,
+                "there is nothing here; `GET /plugins` and `GET /capture` are",
+            )
+        })
         .method_not_allowed_fallback(async || problem(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
         .layer(from_fn_with_state(Access::new(config), access::check))
 }

@@ -85,6 +85,11 @@ impl Chain {
         self
     }
 
+    /// What writes events down.
+    pub(super) fn capture(&self) -> &Arc<Capture> {
+        &self.capture
+    }
+
     /// What came of the plugins that are tried out.
     pub fn trials(&self) -> Vec<Trial> {
         let candidates = self.slots.iter().flat_map(|slot| &slot.candidates);

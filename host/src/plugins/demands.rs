@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Plugins;
+use super::capture::Capture;
 use super::status::Status;
 
 /// Why the plugins were not replaced on demand.
@@ -63,6 +64,11 @@ impl PluginControl {
     pub fn status(&self) -> Value {
         let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.to_json(&self.plugins.current())
+    }
+
+    /// What writes events down, in whatever chain they pass.
+    pub fn capture(&self) -> Arc<Capture> {
+        Arc::clone(self.plugins.current().capture())
     }
 
     /// Reads the directory again, whether it has changed or not.

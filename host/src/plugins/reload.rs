@@ -277,6 +277,7 @@ impl Reloader {
         let generation = chain.generation;
         let names: Vec<_> = chain.plugins.iter().map(|plugin| plugin.name().to_string()).collect();
         let replaced = self.plugins.replace(chain);
+        replaced.close_trials();
         let elapsed = begun.elapsed();
         tracing::info!(
             generation,

@@ -382,7 +382,6 @@ impl Shadow {
             self.agreed.increment();
             return;
         };
-        self.disagreed.increment();
         let sample = Sample {
             time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             event_id: one_line(&job.event.id()),
@@ -400,7 +399,7 @@ impl Shadow {
                 )
             };
         }
-        if self.disagreed.value() <= MAX_LOGGED {
+        if self.disagreed.value() < MAX_LOGGED {
             line!(info);
         } else {
             line!(debug);
@@ -410,6 +409,8 @@ impl Shadow {
             findings.samples.pop_front();
         }
         findings.samples.push_back(sample);
+        // With its sample, so that a report has both or neither.
+        self.disagreed.increment();
     }
 
     fn findings(&self) -> MutexGuard<'_, Findings> {

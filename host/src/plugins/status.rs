@@ -159,6 +159,7 @@ impl Status {
             "origin": self.origin,
             "degraded": self.refused.is_some(),
             "plugins": current.plugins.iter().map(|plugin| in_full(plugin)).collect::<Vec<_>>(),
+            "trials": current.trials(),
             "refused": self.refused,
             "previous": previous,
             "directory": self.directory,
