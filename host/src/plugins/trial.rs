@@ -80,9 +80,8 @@ pub struct Sample {
     pub difference: Option<String>,
 }
 
-/// Puts plugins at their places. A candidate stands where the plugin stands that it is a candidate for: the one that its
-/// entry names as `beside`, or else the last one before it that calls itself the same and runs the same way. Where there
-/// is none, it has a place of its own.
+/// Puts plugins at their places. A candidate stands where the plugin stands that it is a candidate for: the last one
+/// before it that calls itself the same and runs the same way. Where there is none, it has a place of its own.
 pub(super) fn places(plugins: &[Arc<Plugin>]) -> Vec<Slot> {
     let mut slots: Vec<Slot> = Vec::with_capacity(plugins.len());
     for plugin in plugins {
@@ -99,9 +98,6 @@ pub(super) fn places(plugins: &[Arc<Plugin>]) -> Vec<Slot> {
         };
         let is_beside = |slot: &&mut Slot| {
             let Some(active) = &slot.active else { return false };
-            if let Some(name) = &plugin.settings().beside {
-                return active.name() == name;
-            }
             let runs = |direction| active.directions().contains(direction);
             active.component_name() == plugin.component_name() && plugin.directions().iter().any(runs)
         };
