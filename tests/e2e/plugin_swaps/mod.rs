@@ -6,5 +6,6 @@ mod refusals;
 mod restarts;
 mod rig;
 mod rollback;
+mod state;
 mod under_load;
 mod watching;
