@@ -235,3 +235,25 @@ async fn a_canary_takes_the_place_of_the_other() {
     // Run one after the other they would have made nine.
     assert_eq!(peers.delivered_ids(2).await, ["e-1", "e-3"]);
 }
+
+#[tokio::test]
+async fn what_came_of_a_candidate_is_said_when_its_chain_is_replaced() {
+    let peers = Peers::start().await;
+    let folder = folder(&[entry("candidate", "mode = \"shadow\"", "drop", "bad")]);
+    let control = ("CONTROL_BIND", "127.0.0.1:0");
+    let process = peers.process(&[ALL_TOPICS, control, folder.variable()]).await;
+    let control = process.control_address(SOON).await.unwrap();
+    peers.publish_all([event("bad"), event("good")]).await;
+    assert_eq!(peers.delivered_ids(2).await, ["bad", "good"]);
+
+    let folder = folder.file("plugins.toml", entry("candidate", "", "drop", "bad"));
+    let headers = [("distributor-control", "1")];
+    let reloaded = http_request(control, "POST", "/plugins/reload", &headers, "").await;
+    assert_eq!(reloaded.unwrap().status, 200);
+
+    let line = process.wait_for_log("candidate was tried out", SOON).await.unwrap();
+    assert_says(&line, &["agreed=1", "disagreed=1", "skipped=0", "generation=1"]);
+    peers.publish_all([event("bad-now"), event("last")]).await;
+    assert_eq!(peers.delivered_ids(3).await.pop().unwrap(), "last", "now it counts");
+    drop(folder);
+}
