@@ -11,7 +11,7 @@
 //! | `DELETE /capture` | keeps none any more |
 //!
 //! Started by [`crate::app`]. Each part of the distributor that is looked at has its routes in a file of its own, as a
-//! [`Router`] that [`router`] puts together; [`access`] stands before all of them. It must not know how a part does its
+//! [`Router`] that [`router`] puts together; `access` stands before all of them. It must not know how a part does its
 //! work.
 
 mod access;
