@@ -9,43 +9,35 @@ mod open;
 mod pace;
 mod page;
 mod plan;
+mod poll;
 mod state_file;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use http::{Method, StatusCode};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::intake::{Intake, Interrupted, Owed};
+use self::intake::Intake;
 pub use self::open::OpenEvents;
 pub(crate) use self::open::{EventKey, SubscriptionKey, SubscriptionKeys};
 use self::pace::Pace;
-use self::page::{PageError, PageReader};
-use self::plan::{Plan, Query};
+use self::plan::Plan;
+use self::poll::{List, PollError, Session};
 use crate::budget::Budget;
-use crate::config::{ApiService, FilterLists};
+use crate::config::FilterLists;
 use crate::dispatch::Dispatcher;
-use crate::keptn_api::{Call, CallError, KeptnApi};
+use crate::keptn_api::KeptnApi;
 use crate::subscription::Interest;
-use crate::telemetry::Counters;
 
 /// Lists that are asked for at the same time.
 const MAX_REQUESTS: usize = 4;
-/// Events of a page: all there can be. Keptn 1.x starts every further page with the first event again, so that what is not
-/// on the first page is on none. It gives as many as it is asked for.
-const PAGE_SIZE: usize = open::MAX_EVENTS;
-/// What the documentation of the API allows, for a server that insists on it.
-const DOCUMENTED_PAGE_SIZE: usize = 50;
-/// A list that does not end before is taken for one that never ends.
-const MAX_PAGES: usize = 10_000;
 /// Time to write the last state.
 const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -79,24 +71,6 @@ pub struct Settling {
     /// Writes the state.
     keeping: Option<JoinHandle<()>>,
     finish: CancellationToken,
-}
-
-/// Why a poll was not finished.
-#[derive(Debug, thiserror::Error)]
-enum PollError {
-    #[error("{0}")]
-    Call(#[from] CallError),
-    #[error("the answer cannot be read: {0}")]
-    Page(#[from] PageError),
-    #[error("the list of open events never ends")]
-    Endless,
-    #[error("every page of the list of open events has the same events, and those behind them are not shown")]
-    Repeated,
-    #[error("not taken on")]
-    Interrupted(Interrupted),
-    /// Another list has found the control plane away.
-    #[error("not asked for")]
-    Skipped,
 }
 
 impl RemoteSource {
@@ -168,24 +142,6 @@ struct Poller {
     lists: Vec<List>,
     reported_patterns: BTreeSet<String>,
     reported_error: Option<String>,
-}
-
-/// A list that is asked for in every poll.
-#[derive(Debug)]
-struct List {
-    query: Query,
-    /// Events to ask for at once.
-    page_size: usize,
-}
-
-/// What the lists of one poll have in common.
-struct Session<'a> {
-    api: &'a KeptnApi,
-    open: &'a OpenEvents,
-    intake: &'a Mutex<Intake>,
-    counters: &'a Counters,
-    /// Whether one list has found the control plane away.
-    is_away: AtomicBool,
 }
 
 impl Poller {
@@ -313,136 +269,5 @@ impl Poller {
             self.reported_error = Some(error);
         }
         pause
-    }
-}
-
-impl List {
-    fn new(query: Query) -> Self {
-        Self {
-            query,
-            page_size: PAGE_SIZE,
-        }
-    }
-
-    /// Whether the error may be about the size of the page, and there is a smaller one.
-    fn asks_for_less(&mut self, error: &CallError) -> bool {
-        let smaller = match error {
-            CallError::Status { status, .. } if *status == StatusCode::BAD_REQUEST => DOCUMENTED_PAGE_SIZE,
-            CallError::Answer(_) => self.page_size / 4,
-            _ => return false,
-        };
-        if smaller == 0 || smaller >= self.page_size {
-            return false;
-        }
-        self.page_size = smaller;
-        true
-    }
-}
-
-impl Session<'_> {
-    /// Takes on a list. Returns its topic as well.
-    async fn poll(&self, list: &mut List) -> (Arc<str>, Result<(), PollError>) {
-        let result = self.take(list).await;
-        if result.as_ref().is_err_and(PollError::is_about_control_plane) {
-            self.is_away.store(true, Ordering::Relaxed);
-        }
-        (Arc::clone(&list.query.topic), result)
-    }
-
-    /// Page by page.
-    async fn take(&self, list: &mut List) -> Result<(), PollError> {
-        let mut page_key = None;
-        let mut first_event = None;
-        for _ in 0..MAX_PAGES {
-            if self.is_away.load(Ordering::Relaxed) {
-                return Err(PollError::Skipped);
-            }
-            self.counters.polls.increment();
-            let next = match self.page(list, page_key.as_deref(), &mut first_event).await {
-                Err(PollError::Call(error)) if list.asks_for_less(&error) => continue,
-                next => next?,
-            };
-            match next {
-                None => return Ok(()),
-                next if next == page_key => return Err(PollError::Endless),
-                next => page_key = next,
-            }
-        }
-        Err(PollError::Endless)
-    }
-
-    /// Takes on a page, when all of it was read. Returns what to ask for next.
-    async fn page(
-        &self,
-        list: &List,
-        page_key: Option<&str>,
-        first_event: &mut Option<EventKey>,
-    ) -> Result<Option<String>, PollError> {
-        let query = &list.query;
-        let path = query.path(list.page_size, page_key);
-        let mut answer = self
-            .api
-            .open(Call {
-                method: Method::GET,
-                url: self.api.url(ApiService::ControlPlane, &path),
-                body: None,
-            })
-            .await?;
-        let mut page = PageReader::default();
-        let mut owed = Owed::default();
-        let mut is_first = true;
-        loop {
-            let piece = answer.chunk().await?;
-            let is_end = piece.is_none();
-            match piece {
-                Some(piece) => page.add(piece),
-                None => page.end(),
-            }
-            while let Some(listed) = page.event()? {
-                if std::mem::take(&mut is_first) {
-                    if page_key.is_none() {
-                        *first_event = Some(listed.key);
-                    } else if *first_event == Some(listed.key) {
-                        return Err(PollError::Repeated);
-                    }
-                }
-                if self.open.is_owed(&query.topic, listed.key, &query.wanted_by) {
-                    owed.add(listed);
-                }
-            }
-            if is_end {
-                break;
-            }
-        }
-        drop(answer);
-        let next = page.finish()?;
-        let taken = self.intake.lock().await.take(query, owed).await;
-        taken.map_err(PollError::Interrupted)?;
-        Ok(next)
-    }
-}
-
-impl PollError {
-    /// Whether the control plane is away or overloaded: then it is to be left alone for a while.
-    fn is_about_control_plane(&self) -> bool {
-        match self {
-            Self::Call(CallError::Status { status, .. }) => {
-                !status.is_client_error()
-                    || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(status)
-            }
-            Self::Call(CallError::Unreachable(_) | CallError::Access(_)) | Self::Page(_) => true,
-            Self::Call(CallError::Answer(_))
-            | Self::Endless
-            | Self::Repeated
-            | Self::Interrupted(_)
-            | Self::Skipped => false,
-        }
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Call(CallError::Status { retry_after, .. }) => *retry_after,
-            _ => None,
-        }
     }
 }

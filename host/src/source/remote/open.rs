@@ -5,39 +5,28 @@
 //! listed. Marked by [`super::intake`], settled or given back through [`crate::receipt::Receipt`] from wherever the event
 //! ended. Numbers only: the events themselves stay at the control plane.
 
+mod keys;
+mod state;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-use smallvec::SmallVec;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub(crate) use self::keys::{EventKey, SubscriptionKey, SubscriptionKeys};
+use self::state::{AWAITED, Away, Returned, State, Topic};
 use crate::delivery::Key;
 use crate::receipt::PartProgress;
-use crate::subscription::Match;
 
 /// Events that are remembered. More are not taken, because what is not remembered would be delivered again and again.
 pub(super) const MAX_EVENTS: usize = 100_000;
 /// An event is forgotten when so many complete lists in a row lack it. One is not enough: the control plane counts the
 /// pages of a list that changes meanwhile, and so skips events.
 const KEPT_ROUNDS: u32 = 3;
-/// So long after it was due, no newer event of its key waits for an event that was given back: it may not come again.
-const AWAITED: Duration = Duration::from_mins(1);
 /// A topic that is not asked for any more is forgotten after this. It may be wanted again soon.
 const TOPIC_KEPT: Duration = Duration::from_hours(1);
-
-/// Stands for the id of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct EventKey(pub(super) u128);
-
-/// Stands for a subscription, or for the topics of a distributor that is not registered. The same in every process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct SubscriptionKey(pub(super) u64);
-
-/// The subscriptions of one event; most have one.
-pub(crate) type SubscriptionKeys = SmallVec<[SubscriptionKey; 1]>;
 
 /// The memory. Shared by the poller and the receipts of its events.
 #[derive(Debug)]
@@ -47,82 +36,8 @@ pub struct OpenEvents {
     changes: watch::Sender<u64>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    topics: HashMap<Arc<str>, Topic>,
-    n_events: usize,
-    /// Of each key the event that was given back last, which is the oldest: newer ones wait for it.
-    away: HashMap<Key, Away>,
-}
-
-/// An event that was given back.
-#[derive(Debug)]
-struct Away {
-    topic: Arc<str>,
-    event: EventKey,
-    due: Instant,
-}
-
-#[derive(Debug)]
-struct Topic {
-    events: HashMap<EventKey, Known>,
-    /// Counts complete lists.
-    round: u32,
-    last_wanted: Instant,
-}
-
-/// One event.
-#[derive(Debug, Default)]
-struct Known {
-    /// Those that nothing is owed to any more.
-    settled: SubscriptionKeys,
-    is_held: bool,
-    /// Only for what has to wait, or to go on where it was.
-    returned: Option<Box<Returned>>,
-    /// The last list that had it.
-    round: u32,
-}
-
-#[derive(Debug)]
-struct Returned {
-    due: Instant,
-    progress: Vec<PartProgress>,
-}
-
 /// The settled events of each topic.
 pub(super) type Settled = HashMap<Arc<str>, Vec<(EventKey, SubscriptionKeys)>>;
-
-impl EventKey {
-    pub(super) fn of(id: &[u8]) -> Self {
-        let hash = Sha256::digest(id);
-        let (first, _) = hash.split_first_chunk().expect("the hash has 32 bytes");
-        Self(u128::from_be_bytes(*first))
-    }
-}
-
-impl SubscriptionKey {
-    /// Ids may be empty; those are told apart by what they ask for.
-    pub(crate) fn of(found: &Match) -> Self {
-        let Some(subscription) = found else {
-            return Self(0);
-        };
-        let mut hash = Sha256::new();
-        let mut add = |text: &str| {
-            hash.update(text.len().to_be_bytes());
-            hash.update(text);
-        };
-        add(&subscription.id);
-        if subscription.id.is_empty() {
-            add(subscription.event.as_str());
-            for list in [&subscription.projects, &subscription.stages, &subscription.services] {
-                add(&list.join(","));
-            }
-        }
-        let hash = hash.finalize();
-        let (first, _) = hash.split_first_chunk().expect("the hash has 32 bytes");
-        Self(u64::from_be_bytes(*first))
-    }
-}
 
 impl Default for OpenEvents {
     fn default() -> Self {
@@ -310,54 +225,6 @@ impl OpenEvents {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn topic(&mut self, name: &Arc<str>) -> &mut Topic {
-        self.topics.entry(Arc::clone(name)).or_insert_with(|| Topic {
-            events: HashMap::new(),
-            round: 0,
-            last_wanted: Instant::now(),
-        })
-    }
-
-    fn known(&mut self, topic: &Arc<str>, event: EventKey) -> Option<&mut Known> {
-        self.topics.get_mut(topic)?.events.get_mut(&event)
-    }
-
-    /// Lets an event wait that was taken already. What is known of its parts stays.
-    fn wait(&mut self, topic: &Arc<str>, event: EventKey, due: Instant) {
-        let Some(known) = self.known(topic, event) else {
-            return;
-        };
-        known.is_held = false;
-        let progress = known
-            .returned
-            .take()
-            .map_or_else(Vec::new, |returned| returned.progress);
-        known.returned = Some(Box::new(Returned { due, progress }));
-    }
-
-    /// Forgets events that nobody has to wait for any more.
-    fn forget_away(&mut self) {
-        let (topics, now) = (&self.topics, Instant::now());
-        self.away.retain(|_, away| {
-            let topic = topics.get(&away.topic);
-            now < away.due + AWAITED && topic.is_some_and(|topic| topic.events.contains_key(&away.event))
-        });
-    }
-
-    fn forget(&mut self, topic: &Arc<str>, event: EventKey) {
-        let topic = self.topics.get_mut(topic);
-        let forgotten = topic.and_then(|topic| topic.events.remove(&event));
-        self.n_events -= usize::from(forgotten.is_some());
-    }
-}
-
-impl Known {
-    fn is_due(&self, now: Instant) -> bool {
-        !self.is_held && self.returned.as_ref().is_none_or(|returned| returned.due <= now)
     }
 }
 
