@@ -54,8 +54,8 @@ lint: ## Check format, clippy, documentation and dependencies
 	@tests/support/check-dependencies.sh
 
 .PHONY: reproducible
-reproducible: ## Build the default filter in two folders and compare
-	$(call step,reproducible component)
+reproducible: ## Build the embedded components in two folders and compare
+	$(call step,reproducible components)
 	@tests/support/reproducible-component.sh
 
 .PHONY: guests

@@ -1,7 +1,8 @@
-//! Builds the default filter as a component, so that the binary can embed it.
+//! Builds the plugins that come with the distributor as components, so that the binary can embed them.
 //!
 //! A nested cargo for `wasm32-wasip2` with a target directory of its own, shared by all profiles: the outer cargo holds
 //! the lock of its own directory. Paths are remapped, so that the same sources give the same bytes in every folder.
+//! Each is built on its own: built together, one would get the features of crates that another asks for.
 
 #![expect(
     clippy::disallowed_methods,
@@ -9,17 +10,27 @@
 )]
 
 use std::env;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
+use flate2::{Compression, GzBuilder};
+
 const TARGET: &str = "wasm32-wasip2";
+
+/// In every chain, and small: it lies in the binary as it is, and nothing has to be inflated at the start.
+const DEFAULT_FILTER: &str = "keptn-filter";
+
+/// Wanted by few and large: they lie in the binary compressed.
+const ON_REQUEST: [&str; 2] = ["cel-filter", "jq-transform"];
 
 fn main() {
     let root = Path::new(&variable("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the package is a folder of the workspace")
         .to_owned();
-    for input in ["plugins/keptn-filter", "wit", "Cargo.lock", "rust-toolchain.toml"] {
+    for input in ["plugins", "wit", "Cargo.lock", "Cargo.toml", "rust-toolchain.toml"] {
         println!("cargo:rerun-if-changed={}", root.join(input).display());
     }
     println!("cargo:rerun-if-env-changed=CARGO_TARGET_DIR");
@@ -28,11 +39,35 @@ fn main() {
     let target_directory = env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root.join("target"), |directory| root.join(directory))
         .join("components");
-    let component = build("keptn-filter", &root, &target_directory);
-    println!("cargo:rustc-env=KEPTN_FILTER_COMPONENT={}", component.display());
+    embed(
+        DEFAULT_FILTER,
+        &build(DEFAULT_FILTER, "plugin", &root, &target_directory),
+    );
+    for package in ON_REQUEST {
+        let component = build(package, "large-plugin", &root, &target_directory);
+        let compressed = Path::new(&variable("OUT_DIR")).join(format!("{package}.wasm.gz"));
+        if let Err(error) = compress(&component, &compressed) {
+            fail(&format!("cannot compress the component {package}: {error}"));
+        }
+        embed(package, &compressed);
+    }
 }
 
-fn build(package: &str, root: &Path, target_directory: &Path) -> PathBuf {
+/// Tells the crate where a component is.
+fn embed(package: &str, file: &Path) {
+    let name = package.replace('-', "_").to_uppercase();
+    println!("cargo:rustc-env={name}_COMPONENT={}", file.display());
+}
+
+/// Without name and time, so that the same component gives the same bytes.
+fn compress(from: &Path, to: &Path) -> io::Result<()> {
+    let component = std::fs::read(from)?;
+    let mut writer = GzBuilder::new().write(File::create(to)?, Compression::best());
+    writer.write_all(&component)?;
+    writer.finish()?.flush()
+}
+
+fn build(package: &str, profile: &str, root: &Path, target_directory: &Path) -> PathBuf {
     let mut cargo = Command::new(variable("CARGO"));
     cargo
         .current_dir(root)
@@ -41,7 +76,7 @@ fn build(package: &str, root: &Path, target_directory: &Path) -> PathBuf {
             "--locked",
             "--lib",
             "--profile",
-            "plugin",
+            profile,
             "--target",
             TARGET,
             "-p",
@@ -62,7 +97,7 @@ fn build(package: &str, root: &Path, target_directory: &Path) -> PathBuf {
         Err(error) => fail(&format!("cannot run cargo for the component {package}: {error}")),
     }
     let file = format!("{}.wasm", package.replace('-', "_"));
-    target_directory.join(TARGET).join("plugin").join(file)
+    target_directory.join(TARGET).join(profile).join(file)
 }
 
 fn remapped_paths(root: &Path) -> String {

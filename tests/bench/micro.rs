@@ -11,11 +11,13 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use distributor::config::FilterLists;
 use distributor::event::Event;
 use distributor::plugins::{
-    Chain, Compiler, Context, DEFAULT_FILTER_COMPONENT, Direction, Host, default_filter_settings, load,
+    BUILTINS, Chain, Compiler, Context, DEFAULT_FILTER_COMPONENT, Direction, Host, Settings, default_filter_settings,
+    load,
 };
 use distributor::subject::Subject;
 use distributor::subscription::{Interest, Subscription};
 use keptn_filter::rules::{Fields, Lists, decide};
+use serde_json::json;
 use test_support::KeptnEvent;
 
 const SUBJECT: &str = "sh.keptn.event.deployment.triggered";
@@ -110,5 +112,41 @@ fn filtering(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, parsing, matching, filtering);
+/// The plugins that are asked for by name, on the default chain's event.
+fn stock_plugins(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("stock plugins");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime can be started");
+    let event = Event::parse(event_bytes(1 << 10)).expect("it is an event");
+    let context = Context {
+        direction: Direction::Incoming,
+        subscription: None,
+        received_on: SUBJECT,
+        receipt: 1,
+    };
+    let cel = json!({"expression": "data.project == \"sockshop\" && data.stage in [\"dev\", \"prod\"]"});
+    let jq = json!({"program": ".owner = $event.source | del(.labels)"});
+    for (name, config) in [("cel-filter", cel), ("jq-transform", jq)] {
+        let builtin = BUILTINS.iter().find(|builtin| builtin.name == name);
+        let component = builtin.expect("it comes with the distributor").component();
+        let settings = Settings {
+            config,
+            ..Settings::named(name)
+        };
+        let chain = runtime.block_on(async {
+            let host = Arc::new(Host::new(Compiler::InProcess).expect("the engine can be set up"));
+            let plugin = load(&host, &component, settings).await.expect("it can be loaded");
+            Chain::new(1, vec![Arc::new(plugin)])
+        });
+        group.bench_function(format!("{name}, warm"), |bencher| {
+            bencher
+                .to_async(&runtime)
+                .iter(|| chain.run(black_box(&event), &context));
+        });
+    }
+}
+
+criterion_group!(benches, parsing, matching, filtering, stock_plugins);
 criterion_main!(benches);

@@ -46,6 +46,7 @@ mod receiving;
 mod registration;
 mod remote;
 mod shutdown;
+mod stock_plugins;
 mod storing;
 mod stream_lookup;
 mod subscriptions;

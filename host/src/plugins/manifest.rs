@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::builtins::{self, BUILTINS};
 use super::context::Direction;
 use super::limits::Limits;
 use super::settings::{Grants, Isolation, Mode, OnFailure, Settings};
@@ -149,11 +150,12 @@ fn parse(directory: &Path, path: &Path, text: &str) -> Result<Manifest, Manifest
                 )));
             }
         };
+        let component = component(directory, &entry.component).map_err(content)?;
         let defaults = Limits::default();
         let config = serde_json::to_value(entry.config.unwrap_or_default())
             .map_err(|error| content(format!("a configuration that JSON cannot express: {error}")))?;
         entries.push(Entry {
-            component: directory.join(entry.component),
+            component,
             settings: Settings {
                 directions: entry.on,
                 event_types: entry.events,
@@ -178,6 +180,22 @@ fn parse(directory: &Path, path: &Path, text: &str) -> Result<Manifest, Manifest
         default_filter: file.default_filter,
         entries,
     })
+}
+
+/// A file, or the name of a component that is built in, which stays as it is written.
+fn component(directory: &Path, component: &Path) -> Result<PathBuf, String> {
+    let text = component.to_string_lossy();
+    if !text.starts_with(builtins::PREFIX) {
+        return Ok(directory.join(component));
+    }
+    if builtins::named(&text).is_none() {
+        let known: Vec<_> = BUILTINS.iter().map(|builtin| builtin.name).collect();
+        return Err(format!(
+            "nothing named {text:?} is built in; there is {}",
+            known.join(", ")
+        ));
+    }
+    Ok(component.to_owned())
 }
 
 fn every_component(directory: &Path) -> Result<Manifest, ManifestError> {

@@ -4,6 +4,7 @@
 //! contract (`wit/`) and nothing of where events come from or go to.
 
 mod bindings;
+mod builtins;
 mod candidate;
 mod capture;
 mod chain;
@@ -33,11 +34,13 @@ mod status;
 mod trial;
 mod watch;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
+pub use self::builtins::{BUILTINS, Builtin, DEFAULT_FILTER, DEFAULT_FILTER_COMPONENT};
 pub use self::capture::{Capture, CaptureError, CaptureOptions, CaptureStatus};
 pub use self::chain::{Chain, Fate, Passage};
 pub use self::compile::{COMMAND as COMPILE_COMMAND, Compiler, run_child as run_compiler};
@@ -55,12 +58,6 @@ pub use self::reload::Reloader;
 pub use self::settings::{Grants, Isolation, Mode, OnFailure, Settings};
 pub use self::trial::{Sample, Trial};
 use crate::config::{Config, FilterLists};
-
-/// Name of the built-in filter in the chain.
-pub const DEFAULT_FILTER: &str = "keptn-filter";
-
-/// The built-in filter, a component like any other; built by `build.rs` from `plugins/keptn-filter`.
-pub const DEFAULT_FILTER_COMPONENT: &[u8] = include_bytes!(env!("KEPTN_FILTER_COMPONENT"));
 
 /// The running chain.
 #[derive(Debug)]
@@ -143,11 +140,14 @@ pub async fn build_chain(host: &Arc<Host>, config: &Config, generation: u64) -> 
     }
     for entry in manifest.entries {
         let file = entry.component.display().to_string();
-        let component = std::fs::read(&entry.component).map_err(|error| ChainError::Read {
-            plugin: entry.settings.name.to_string(),
-            file: file.clone(),
-            error,
-        })?;
+        let component = match builtins::named(&file) {
+            Some(builtin) => builtin.component(),
+            None => Cow::Owned(std::fs::read(&entry.component).map_err(|error| ChainError::Read {
+                plugin: entry.settings.name.to_string(),
+                file: file.clone(),
+                error,
+            })?),
+        };
         let name = entry.settings.name.to_string();
         let loaded = load(host, &component, entry.settings).await;
         plugins.push(loaded.map_err(|error| ChainError::Load {

@@ -224,4 +224,40 @@ mod tests {
         assert!(expression.uses(Variable::Context));
         assert!(!expression.uses(Variable::Data) && !expression.uses(Variable::Event));
     }
+
+    #[test]
+    fn it_decides_as_the_table_says() {
+        let table = include_str!("../../../tests/fixtures/stock-plugins.json");
+        let table: serde_json::Value = serde_json::from_str(table).unwrap();
+        for case in table["cel"].as_array().unwrap() {
+            let text = case["expression"].as_str().unwrap();
+            for (data, expected) in table["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .zip(case["answers"].as_array().unwrap())
+            {
+                let answer = decide(text, data.as_str().unwrap());
+                let word = match &answer {
+                    Ok(Decision::True) => "pass",
+                    Ok(Decision::False) => "drop",
+                    Ok(Decision::Missing(_)) => "missing",
+                    Err(_) => "fail",
+                };
+                assert_eq!(word, expected, "{text} {data}: {answer:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_examples_of_the_reference_are_accepted() {
+        let blocks: Vec<_> = include_str!("../README.md").split("```toml\n").skip(1).collect();
+        assert_eq!(blocks.len(), 4);
+        for block in blocks {
+            let example: toml::Table = toml::from_str(block.split("```").next().unwrap()).unwrap();
+            let config = &example["plugin"][0]["config"];
+            let text = config["expression"].as_str().unwrap();
+            Expression::parse(text).unwrap();
+        }
+    }
 }

@@ -294,4 +294,40 @@ mod tests {
         assert!(failure("nan").contains("not JSON"), "{}", failure("nan"));
         assert!(failure("repeat(1)").contains("more than 1000 outputs"));
     }
+
+    #[test]
+    fn it_makes_of_its_input_what_the_table_says() {
+        let table = include_str!("../../../tests/fixtures/stock-plugins.json");
+        let table: serde_json::Value = serde_json::from_str(table).unwrap();
+        for case in table["jq"].as_array().unwrap() {
+            let text = case["program"].as_str().unwrap();
+            for (data, expected) in table["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .zip(case["answers"].as_array().unwrap())
+            {
+                let answer = match run(text, data.as_str().unwrap()) {
+                    Ok(Outputs::Same) => json!("same"),
+                    Ok(Outputs::Values(values)) => json!(values),
+                    Err(_) => json!("fail"),
+                };
+                assert_eq!(&answer, expected, "{text} {data}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_examples_of_the_reference_are_accepted() {
+        let blocks: Vec<_> = include_str!("../README.md").split("```toml\n").skip(1).collect();
+        assert_eq!(blocks.len(), 4);
+        for block in blocks {
+            let example: toml::Table = toml::from_str(block.split("```").next().unwrap()).unwrap();
+            let config = &example["plugin"][0]["config"];
+            let arguments = config
+                .get("arguments")
+                .map_or_else(|| json!({}), |arguments| json!(arguments));
+            compiled(config["program"].as_str().unwrap(), &arguments);
+        }
+    }
 }
