@@ -33,6 +33,7 @@ mod outages;
 mod payloads;
 mod plugin_candidates;
 mod plugin_capture;
+mod plugin_chain_file;
 mod plugin_failures;
 mod plugin_loading;
 mod plugin_publishing;

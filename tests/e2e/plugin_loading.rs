@@ -39,16 +39,27 @@ async fn what_is_no_component_is_refused_with_what_it_is() {
 }
 
 #[tokio::test]
-async fn every_problem_that_a_plugin_finds_in_its_configuration_is_listed() {
-    let reasons = ["/behaviour: told to reject", "/only: told to reject this as well"];
-    check_refused(
-        &guest("guest_misbehaving.wasm"),
-        "behaviour = \"reject-config\"",
-        &reasons,
-    )
-    .await;
-    let reasons = ["/behaviour: \"dance\" means nothing here"];
-    check_refused(&guest("guest_misbehaving.wasm"), "behaviour = \"dance\"", &reasons).await;
+async fn every_problem_that_a_plugin_finds_in_its_configuration_is_listed_with_its_place() {
+    let folder = PluginFolder::behaving("reject-config");
+    let (exit_code, _, stderr) = run_to_end(&["run"], &[folder.variable()]).await;
+    assert_eq!(exit_code, 1, "{stderr}");
+    let (_, problems) = stderr.split_once("error: the plugins have 2 problems:\n").unwrap();
+    let line = |line: usize, column: usize, problem: &str| {
+        format!(
+            "  {}/plugins.toml, line {line}, column {column}: plugin \"suspect\": does not accept its configuration: \
+             {problem}\n",
+            folder.path()
+        )
+    };
+    let expected = [
+        line(7, 13, "/behaviour: told to reject"),
+        line(8, 8, "/only: told to reject this as well"),
+    ];
+    assert_eq!(problems, expected.concat());
+
+    let folder = PluginFolder::behaving("dance");
+    let (_, _, stderr) = run_to_end(&["run"], &[folder.variable()]).await;
+    assert!(stderr.contains("/behaviour: \"dance\" means nothing here"), "{stderr}");
 }
 
 #[tokio::test]
@@ -91,7 +102,7 @@ async fn a_directory_or_file_that_cannot_be_used_is_named() {
     let misspelt = "[[plugin]]\nname = \"a\"\ncomponnent = \"a.wasm\"\n";
     check(
         &PluginFolder::new().file("plugins.toml", misspelt),
-        &["plugins.toml", "unknown field `componnent`", "line 3"],
+        &["unknown key `componnent`; did you mean `component`?", "line 3"],
     )
     .await;
     let folder = PluginFolder::new();

@@ -68,7 +68,7 @@ pub async fn check(config: &Config, lookup: Lookup<'_>, compiler: Compiler) -> a
 
     let mut text = report::effective(config, lookup);
     let host = Arc::new(Host::new(compiler).map_err(|error| anyhow::anyhow!("cannot set up WebAssembly: {error:#}"))?);
-    let chain = build_chain(&host, config, 1).await?;
+    let chain = build_chain(&host, config, config.plugins_dir.as_deref(), 1, None).await?;
     writeln!(text, "Chain")?;
     for plugin in &chain.plugins {
         let directions: Vec<_> = plugin

@@ -23,6 +23,7 @@ use self::read::Reader;
 pub use self::read::{Lookup, byte_size};
 pub use self::retry_on::RetryOn;
 use self::variables as var;
+use crate::plugins::TrustedKeys;
 use crate::secret::{Secret, SecretError};
 use crate::subject::Subject;
 use crate::tls::ClientCertificate;
@@ -48,6 +49,8 @@ pub struct Config {
     pub plugins_cache_dir: Option<PathBuf>,
     /// The listener for whoever operates the distributor.
     pub control: ControlConfig,
+    /// Who may sign plugins; none: nobody has to.
+    pub trusted_keys: Option<TrustedKeys>,
     /// The listener for the service next to the distributor.
     pub server: ServerConfig,
     /// How to reach the Keptn API.
@@ -376,6 +379,7 @@ pub fn from_env(lookup: Lookup<'_>) -> Result<Config, ConfigErrors> {
         plugins_poll_interval: reader.positive_duration(&var::PLUGINS_POLL_INTERVAL, "would look all the time"),
         plugins_cache_dir: sections::plugins_cache_dir(&reader),
         control: sections::control(&mut reader),
+        trusted_keys: sections::trusted_keys(&mut reader),
         server: sections::server(&mut reader),
         registration: sections::registration(&mut reader, &endpoint, &workload),
         workload,

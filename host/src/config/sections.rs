@@ -16,6 +16,7 @@ pub(super) use self::operating::{control, plugins_cache_dir};
 use super::read::Reader;
 use super::variables as var;
 use super::{ApiEndpoint, RegistrationConfig, ServerConfig, Workload};
+use crate::plugins::TrustedKeys;
 use crate::secret::Secret;
 
 /// Services that ship with Keptn and never registered as integrations.
@@ -27,6 +28,32 @@ pub(super) const CORE_SERVICES: [&str; 6] = [
     "secret-service",
     "shipyard-controller",
 ];
+
+pub(super) fn trusted_keys(reader: &mut Reader<'_>) -> Option<TrustedKeys> {
+    let (keys, file) = (
+        reader.list(&var::PLUGINS_TRUSTED_KEYS),
+        reader.text(&var::PLUGINS_TRUSTED_KEYS_FILE),
+    );
+    match (keys.is_empty(), file.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some(TrustedKeys::File(file.into())),
+        (false, true) => match TrustedKeys::parse(keys.iter().map(String::as_str)) {
+            Ok(keys) => Some(TrustedKeys::Keys(keys)),
+            Err(problem) => {
+                reader.problem(&var::PLUGINS_TRUSTED_KEYS, problem);
+                None
+            }
+        },
+        (false, false) => {
+            let problem = format!(
+                "{} is set as well; only one of them can count",
+                var::PLUGINS_TRUSTED_KEYS.name
+            );
+            reader.problem(&var::PLUGINS_TRUSTED_KEYS_FILE, problem);
+            None
+        }
+    }
+}
 
 pub(super) fn server(reader: &mut Reader<'_>) -> ServerConfig {
     let port = u16::try_from(reader.integer(&var::API_PROXY_PORT)).unwrap_or_else(|_| {

@@ -1,6 +1,6 @@
 //! The components that come with the distributor, by the name that `component = "builtin:…"` gives them.
 //!
-//! Built by `build.rs`; used where the bytes of components are read.
+//! Built by `build.rs`; used by [`super::manifest`] and [`super::component`].
 
 use std::borrow::Cow;
 use std::io::Read as _;
@@ -44,15 +44,6 @@ pub const BUILTINS: &[Builtin] = &[
         content: Content::Gzip(include_bytes!(env!("JQ_TRANSFORM_COMPONENT"))),
     },
 ];
-
-/// What a component in `plugins.toml` starts with when it is one of these.
-pub(super) const PREFIX: &str = "builtin:";
-
-/// The one that `builtin:…` names.
-pub(super) fn named(component: &str) -> Option<&'static Builtin> {
-    let name = component.strip_prefix(PREFIX)?;
-    BUILTINS.iter().find(|builtin| builtin.name == name)
-}
 
 impl Builtin {
     /// Its bytes.

@@ -72,13 +72,9 @@ impl Candidates {
         &self,
         directory: &Path,
         generation: u64,
-        _current: Option<&Chain>,
+        current: Option<&Chain>,
     ) -> Result<Chain, ChainError> {
-        let config = Config {
-            plugins_dir: Some(directory.to_owned()),
-            ..self.config.clone()
-        };
-        build_chain(&self.host, &config, generation).await
+        build_chain(&self.host, &self.config, Some(directory), generation, current).await
     }
 
     /// A chain of the last snapshot, if there is one that works.
@@ -104,14 +100,14 @@ impl Candidates {
 
     /// What is wrong, one line each. Files are named as the operator knows them, not with the kubelet's directory.
     pub(super) fn problems(&self, error: &ChainError, look: Option<&Look>) -> Vec<String> {
-        let text = error.to_string();
-        let text = match (look, &self.config.plugins_dir) {
+        let lines = error.problems.iter().map(ToString::to_string);
+        match (look, &self.config.plugins_dir) {
             (Some(look), Some(directory)) => {
-                text.replace(&look.directory.display().to_string(), &directory.display().to_string())
+                let (read, known) = (look.directory.display().to_string(), directory.display().to_string());
+                lines.map(|line| line.replace(&read, &known)).collect()
             }
-            _ => text,
-        };
-        vec![text]
+            _ => lines.collect(),
+        }
     }
 
     /// What to say of a directory without files, where there were some before.

@@ -31,9 +31,35 @@ pub enum LoadError {
     /// A call at load time failed.
     #[error("{0}")]
     Call(String),
-    /// `configure` found faults.
-    #[error("does not accept its configuration: {}", .0.join("; "))]
-    Config(Vec<String>),
+    /// The schema of its configuration is none.
+    #[error("has a `config-schema` that cannot be used, for its author to correct: {0}")]
+    Schema(String),
+    /// Its schema or `configure` found faults.
+    #[error("does not accept its configuration: {}", joined(.0))]
+    Config(Vec<ConfigProblem>),
+}
+
+/// What is wrong with one part of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigProblem {
+    /// JSON pointer to the part; empty for the whole.
+    pub pointer: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigProblem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.pointer.is_empty() {
+            write!(formatter, "{}: ", self.pointer)?;
+        }
+        write!(formatter, "{}", self.message)
+    }
+}
+
+fn joined(problems: &[ConfigProblem]) -> String {
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    problems.join("; ")
 }
 
 /// A hook.

@@ -13,7 +13,7 @@ use super::bindings::exports::keptn::distributor::{filter, lifecycle, transform}
 use super::bindings::keptn::distributor::types::Failure;
 use super::context::Direction;
 use super::descriptor::check_descriptor;
-use super::error::{Cause, LoadError, Misuse, one_line};
+use super::error::{Cause, ConfigProblem, LoadError, Misuse, one_line};
 use super::host::Host;
 use super::imports::{Shared, State};
 use super::limits::{LimitReached, MAX_HANDLES};
@@ -226,21 +226,21 @@ fn cause_of(error: &wasmtime::Error, state: &State) -> Cause {
 }
 
 /// What `configure` found, of bounded length.
-fn in_words(problems: &[lifecycle::ConfigProblem]) -> Vec<String> {
+fn in_words(problems: &[lifecycle::ConfigProblem]) -> Vec<ConfigProblem> {
     let named = problems.iter().take(MAX_CONFIG_PROBLEMS);
-    let mut words: Vec<_> = named
-        .map(|lifecycle::ConfigProblem { pointer, message }| {
-            if pointer.is_empty() {
-                one_line(message)
-            } else {
-                format!("{}: {}", one_line(pointer), one_line(message))
-            }
+    let mut found: Vec<_> = named
+        .map(|lifecycle::ConfigProblem { pointer, message }| ConfigProblem {
+            pointer: one_line(pointer),
+            message: one_line(message),
         })
         .collect();
     if problems.len() > MAX_CONFIG_PROBLEMS {
-        words.push(format!("and {} more", problems.len() - MAX_CONFIG_PROBLEMS));
+        found.push(ConfigProblem {
+            pointer: String::new(),
+            message: format!("and {} more", problems.len() - MAX_CONFIG_PROBLEMS),
+        });
     }
-    words
+    found
 }
 
 fn failed_at_load(store: &Store<State>, what: &str, cause: &Cause) -> LoadError {

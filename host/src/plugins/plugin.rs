@@ -6,13 +6,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::bindings::exports::keptn::distributor::{filter, lifecycle, transform};
+use super::blocking;
 use super::context::{Context, Direction};
 use super::convert::{Lowered, SubscriptionLists, lift};
 use super::error::{Cause, Hook, LoadError, PluginError, one_line};
+use super::imports::Shared;
+use super::imports::kept::Kept;
 use super::imports::metrics::Metric;
 use super::instance::{Instance, Template};
 use super::limits::{LimitReached, Limits, Made};
 use super::publish::{self, Origin, Published};
+use super::schema;
 use super::settings::Settings;
 use crate::event::Event;
 
@@ -61,6 +65,11 @@ impl Plugin {
     pub(super) async fn start(template: Template, digest: String) -> Result<Self, LoadError> {
         let mut instance = template.instantiate().await?;
         let descriptor = instance.describe().await?;
+        let (config_schema, config) = (
+            descriptor.config_schema.clone(),
+            template.shared.settings.config.clone(),
+        );
+        blocking(move || schema::check(&config_schema, &config)).await?;
         instance.configure(&template.config_text).await?;
         Ok(Self {
             template,
@@ -68,6 +77,19 @@ impl Plugin {
             digest,
             idle: Mutex::new(vec![instance]),
         })
+    }
+
+    /// A copy that shares nothing with the original: neither instances nor state nor metrics.
+    pub(super) async fn for_self_tests(&self) -> Result<Self, LoadError> {
+        let kept = Arc::new(Kept::new(self.name()));
+        let template = Template {
+            host: Arc::clone(&self.template.host),
+            pre: self.template.pre.clone(),
+            hooks: self.template.hooks.clone(),
+            config_text: self.template.config_text.clone(),
+            shared: Arc::new(Shared::new(self.settings().clone(), &self.digest, kept)),
+        };
+        Self::start(template, self.digest.clone()).await
     }
 
     /// Its name in the chain.

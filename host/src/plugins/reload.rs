@@ -331,7 +331,7 @@ struct First {
 async fn first(candidates: &Candidates) -> Result<First, ChainError> {
     let Some(mount) = candidates.config.plugins_dir.as_deref() else {
         return Ok(First {
-            chain: build_chain(&candidates.host, &candidates.config, 1).await?,
+            chain: build_chain(&candidates.host, &candidates.config, None, 1, None).await?,
             origin: Origin::BuiltIn,
             look: None,
             copied: None,

@@ -93,7 +93,7 @@ async fn count(archive: &Archive, selection: &Selection, arguments: &RedriveArgu
 async fn chain(config: &Config, compiler: Compiler) -> Result<Chain, CommandError> {
     let host =
         Host::new(compiler).map_err(|error| CommandError::Plugins(format!("cannot set up WebAssembly: {error:#}")))?;
-    let chain = build_chain(&Arc::new(host), config, 1).await;
+    let chain = build_chain(&Arc::new(host), config, config.plugins_dir.as_deref(), 1, None).await;
     chain.map_err(|error| CommandError::Plugins(error.to_string()))
 }
 

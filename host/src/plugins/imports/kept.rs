@@ -24,6 +24,17 @@ pub(in crate::plugins) struct Keeper {
     by_name: Mutex<HashMap<Arc<str>, Weak<Kept>>>,
 }
 
+impl Kept {
+    /// Nothing yet, and for nobody else to find.
+    pub(in crate::plugins) fn new(name: &Arc<str>) -> Self {
+        Self {
+            metrics: Metrics::new(Arc::clone(name)),
+            store: Store::default(),
+            line_rate: LineRate::new(Arc::clone(name)),
+        }
+    }
+}
+
 impl Keeper {
     /// What is kept for the plugin of this name, empty at first.
     pub(in crate::plugins) fn of(&self, name: &Arc<str>) -> Arc<Kept> {
@@ -32,11 +43,7 @@ impl Keeper {
             return kept;
         }
         by_name.retain(|_, kept| kept.strong_count() > 0);
-        let kept = Arc::new(Kept {
-            metrics: Metrics::new(Arc::clone(name)),
-            store: Store::default(),
-            line_rate: LineRate::new(Arc::clone(name)),
-        });
+        let kept = Arc::new(Kept::new(name));
         by_name.insert(Arc::clone(name), Arc::downgrade(&kept));
         kept
     }
