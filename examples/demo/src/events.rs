@@ -63,6 +63,15 @@ pub(crate) fn in_order(n: usize) -> anyhow::Result<Vec<Publication>> {
     (0..n).map(|_| carts.triggered("test", "dev")).collect()
 }
 
+/// Tasks of one context without end.
+///
+/// # Errors
+/// When the system gives no new ids.
+pub(crate) fn endless() -> anyhow::Result<impl Iterator<Item = anyhow::Result<Publication>>> {
+    let carts = Sequence::new("sockshop", "carts", "1f2a3b4c5d6e7f8091a2b3c4d5e6f7080c5e6d1f")?;
+    Ok(std::iter::repeat_with(move || carts.triggered("test", "dev")))
+}
+
 /// What the service cannot take before it is fixed.
 ///
 /// # Errors

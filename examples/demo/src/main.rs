@@ -12,6 +12,7 @@ mod processes;
 mod remote;
 mod service;
 mod show;
+mod swap;
 mod tally;
 mod watch;
 
@@ -42,11 +43,12 @@ const EXIT_INTERRUPTED: u8 = 130;
 /// Shows events on their way through the distributor.
 ///
 /// Starts a nats-server, a small service and the distributor, publishes a run of Keptn events, and shows of each what
-/// came in, whether it was filtered and why, how it was delivered, and what the service sent back. Then the service is
-/// down for a while, and then it cannot take some events, which end in the dead letters until it is fixed. With --remote
-/// there is no NATS: a control plane runs a sequence of tasks, which the distributor asks for over HTTP. Nothing is made
-/// up: every line was seen on NATS, in the journal of a peer or in the distributor's log, and in the end the numbers of
-/// all of them have to agree.
+/// came in, whether it was filtered and why, how it was delivered, and what the service sent back. A filter is replaced
+/// while events flow, a broken one is refused, and the one before comes back. Then the service is down for a while, and
+/// then it cannot take some events, which end in the dead letters until it is fixed. With --remote there is no NATS: a
+/// control plane runs a sequence of tasks, which the distributor asks for over HTTP. Nothing is made up: every line was
+/// seen on NATS, in the journal of a peer or in the distributor's log, and in the end the numbers of all of them have to
+/// agree.
 #[derive(Debug, Parser)]
 #[command(after_long_help = HELP)]
 struct Arguments {
@@ -104,6 +106,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         _ = signals.next() => return Ok(ExitCode::from(EXIT_INTERRUPTED)),
     };
     let (mut processes, mut path) = started;
+    let output = processes.distributor.output().clone();
 
     // Signals first: a terminal's Ctrl-C ends the distributor too.
     let told = tokio::select! {
@@ -113,8 +116,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             end(&mut processes, by_terminal).await?;
             return Ok(ExitCode::from(EXIT_INTERRUPTED));
         }
-        ended = processes::ended(&processes.distributor) => Err(ended),
-        told = tell(&processes, &mut path) => told,
+        ended = processes::ended(&output) => Err(ended),
+        told = tell(&mut processes, &mut path) => told,
     };
     told.map_err(|error| with_log(error, &processes.distributor))?;
 
@@ -130,7 +133,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let by_terminal = tokio::select! {
         biased;
         by_terminal = signals.next() => by_terminal,
-        ended = processes::ended(&processes.distributor) => return Err(with_log(ended, &processes.distributor)),
+        ended = processes::ended(&output) => return Err(with_log(ended, &processes.distributor)),
         failed = go_on(&mut path) => return failed.map_err(|error| with_log(error, &processes.distributor)),
     };
     path.show.text("\nending the distributor and nats-server")?;
@@ -159,7 +162,7 @@ async fn start(distributor: &std::path::Path) -> anyhow::Result<(Processes, Path
 }
 
 /// The story: who takes part, and one event after the other.
-async fn tell(processes: &Processes, path: &mut Path) -> anyhow::Result<()> {
+async fn tell(processes: &mut Processes, path: &mut Path) -> anyhow::Result<()> {
     let distributor = processes.distributor.proxy_address();
     let nats_pid = processes.nats_pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
     path.show.text(&format!(
@@ -200,6 +203,7 @@ its answers go back. All lines below were seen on NATS, by the service, or in th
         let message = path.next(LIMIT).await?;
         path.follow(message).await?;
     }
+    path.swap(processes).await.context("the filter that was replaced")?;
     path.outage(processes).await.context("the service that was down")?;
     path.poison(processes)
         .await

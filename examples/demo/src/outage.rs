@@ -67,7 +67,8 @@ impl Path {
         Ok(self.show.gap()?)
     }
 
-    fn say(
+    /// A step, as what it is.
+    pub(crate) fn say(
         &mut self,
         colour: Colour,
         label: &str,

@@ -2,12 +2,13 @@
 //!
 //! Called by `main` and the acts. It must not know events.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use async_nats::jetstream::{consumer, stream};
-use test_support::{DistributorProcess, NatsServer, OutputTo, Stream, create_keptn_stream};
+use test_support::{ConfigMapVolume, DistributorProcess, NatsServer, Output, OutputTo, Stream, create_keptn_stream};
 
 use crate::path::{FOREVER, LIMIT};
 use crate::tally::Counters;
@@ -34,6 +35,10 @@ pub(crate) struct Processes {
     pub(crate) distributor_pid: u32,
     /// Its durable consumer.
     pub(crate) durable: String,
+    /// Its control listener.
+    pub(crate) control: SocketAddr,
+    /// Where its plugins are, beside the built-in one.
+    pub(crate) plugins: ConfigMapVolume,
     binary: PathBuf,
     environment: Vec<(&'static str, String)>,
 }
@@ -50,7 +55,7 @@ pub(crate) struct CommandOutput {
 }
 
 impl Processes {
-    /// Starts both, the distributor with nothing but its default plugin, and waits until events can flow.
+    /// Starts both, the distributor with nothing but its default plugin to begin with, and waits until events can flow.
     ///
     /// # Errors
     /// When one of them does not start.
@@ -60,11 +65,12 @@ impl Processes {
         let nats_pid = only_child();
         // As a control plane of Keptn 1.x makes it, before anything else starts.
         let stream = create_keptn_stream(&nats.jetstream().await?).await?;
-        let environment = environment(nats.url(), service_port);
-        let variables: Vec<_> = environment
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
+        let plugins = ConfigMapVolume::new()?;
+        let mut environment = environment(nats.url(), service_port);
+        environment.push(("PLUGINS_DIR", plugins.text().to_owned()));
+        let variables = environment.iter().map(|(name, value)| (*name, value.as_str()));
+        let own = [("CONTROL_BIND", "127.0.0.1:0")];
+        let variables: Vec<_> = variables.chain(own).collect();
         let mut distributor = DistributorProcess::start(binary, &variables)?;
         distributor.wait_until_ready(LIMIT).await?;
         // From here on the stream keeps for it what is published.
@@ -73,6 +79,7 @@ impl Processes {
             .await?;
         let durable = value_in(&created, "durable").context("the durable consumer has no name")?;
         let distributor_pid = distributor.process().id()?;
+        let control = distributor.control_address(LIMIT).await?;
         Ok(Self {
             nats,
             nats_pid,
@@ -80,6 +87,8 @@ impl Processes {
             distributor,
             distributor_pid,
             durable: durable.to_owned(),
+            control,
+            plugins,
             binary: binary.to_owned(),
             environment,
         })
@@ -149,10 +158,10 @@ pub(crate) fn is_there(binary: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until the distributor ends by itself, which it should not.
-pub(crate) async fn ended(distributor: &DistributorProcess) -> anyhow::Error {
+/// Waits until the distributor that prints this ends by itself, which it should not.
+pub(crate) async fn ended(output: &Output) -> anyhow::Error {
     // Its last line; waiting for it ends as well when no further line can come.
-    let _ = distributor.wait_for_log(" stopped: ", FOREVER).await;
+    let _ = output.wait_for(" stopped: ", FOREVER).await;
     anyhow!("the distributor has ended by itself")
 }
 

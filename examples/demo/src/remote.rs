@@ -106,7 +106,7 @@ impl Remote {
         loop {
             tokio::select! {
                 () = sleep(LIVE_PAUSE) => self.sequence().await?,
-                error = ended(&self.distributor) => return Err(error),
+                error = ended(self.distributor.output()) => return Err(error),
             }
         }
     }

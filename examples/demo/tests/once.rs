@@ -20,6 +20,9 @@ fn check(arguments: &[&str], all_expected: &[&str]) {
 #[test]
 fn one_run_ends_with_numbers_that_add_up() {
     let all_expected = [
+        "by generation 2",
+        "not WebAssembly",
+        "by generation 3",
         "30 of 30, in order, each at its first attempt",
         "now a dead letter (retries_exhausted)",
         "now a dead letter (permanent_status)",
