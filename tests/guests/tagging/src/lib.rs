@@ -1,7 +1,7 @@
 //! A component of the world `transform-plugin` that gives every event the extension `tag`.
 //!
 //! Tests of the host swap it while events flow: the recipient sees in each event which plugin it went through. The tag is
-//! the key `tag` of the configuration, and without it [`BUILT_IN_TAG`]. Tests overwrite that in the bytes of the
+//! the key `tag` of the configuration, and without it `BUILT_IN_TAG`. Tests overwrite that in the bytes of the
 //! component, and have as many different components as they like.
 
 use std::cell::RefCell;
