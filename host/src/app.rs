@@ -17,7 +17,7 @@ use crate::dispatch::Dispatcher;
 use crate::error_log::{ErrorLog, Sending};
 use crate::ingress::Ingress;
 use crate::keptn_api::KeptnApi;
-use crate::plugins::{ChainError, Compiler, Host, Plugins, Reloader};
+use crate::plugins::{ChainError, Compiler, HealthReport, Host, Plugins, Reloader};
 use crate::proxy::Proxy;
 use crate::registration::{Registration, RegistrationError};
 use crate::server::{self, Routes};
@@ -238,6 +238,18 @@ fn summarize(counters: &Counters, plugins: &Plugins, pending: usize, kept: usize
         .collect();
     tracing::info!("stopped: {}", counted.join(" "));
     for plugin in &plugins.current().plugins {
+        let HealthReport {
+            breaker,
+            failures,
+            failures_in_row: _,
+            passed_over,
+            dropped_on_failure,
+        } = plugin.health_report();
+        if failures > 0 {
+            tracing::info!(
+                plugin = %plugin.name(), failures, passed_over, dropped_on_failure, ?breaker, "plugin failed"
+            );
+        }
         for (metric, value) in plugin.metrics() {
             tracing::info!(plugin = %plugin.name(), metric, %value, "plugin counted");
         }

@@ -1,9 +1,15 @@
 //! The story of one received event: is it one, who wants it, what do the plugins say, and off to delivery.
 //!
 //! Called by a source for each event, in the order they were received. It does not know how events arrive.
+//!
+//! The chain runs here, in the task that reads, because most events are dropped or kept within microseconds. One that is
+//! not through at once goes to its lane as it is, and the rest is done there ([`passage`]).
+
+mod passage;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,10 +17,11 @@ use smallvec::{SmallVec, smallvec};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use self::passage::{Passing, Unfinished};
 use crate::dedupe::{Dedupe, Sight};
 use crate::delivery::{Deliveries, Delivery, Part};
 use crate::event::{Event, Malformed};
-use crate::plugins::{Chain, Context, Direction, Fate, Passage, Plugins};
+use crate::plugins::Plugins;
 use crate::receipt::Receipt;
 use crate::subscription::{Interest, Match};
 use crate::telemetry::Counters;
@@ -31,6 +38,13 @@ pub struct Received {
     pub payload: Result<Bytes, Box<(Bytes, Malformed)>>,
     /// What is owed to the source.
     pub receipt: Receipt,
+}
+
+/// What a reader uses again for each event, so that nothing has to be allocated.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    matches: Vec<Match>,
+    run: passage::Slot,
 }
 
 /// Takes received events through matching and plugins to delivery.
@@ -54,8 +68,10 @@ impl Dispatcher {
     /// Runs one event up to the point where its delivery is queued.
     ///
     /// Plugins run here, in the task that reads, and not in the tasks that deliver: what they drop is never handed
-    /// over, which halves the cost of a dropped event.
-    pub async fn dispatch(&self, received: Received, matches: &mut Vec<Match>) {
+    /// over, which halves the cost of a dropped event. One that takes longer than a moment goes on elsewhere, and so do
+    /// later events of its key.
+    pub async fn dispatch(&self, received: Received, workspace: &mut Workspace) {
+        let Workspace { matches, run } = workspace;
         let Received {
             subject,
             payload,
@@ -67,7 +83,7 @@ impl Dispatcher {
             Err(malformed) => {
                 let (payload, error) = *malformed;
                 let part = Part::malformed(payload, error.to_string());
-                let delivery = Delivery::new(receipt, smallvec![part], 0, &subject, &[]);
+                let delivery = Delivery::new(receipt, smallvec![part], &subject, &[]);
                 self.deliveries.push(self.deliveries.unordered_key(), delivery);
                 return;
             }
@@ -88,6 +104,7 @@ impl Dispatcher {
         let Some(progress) = receipt.admit(key) else {
             return;
         };
+        let mut is_later = self.deliveries.has_unprepared(key) || progress.iter().any(|part| part.is_unprepared);
         // One chain for all of it, whatever is swapped meanwhile.
         let chain = arc_swap::Guard::into_inner(self.plugins.current());
         let mut parts = SmallVec::new();
@@ -107,8 +124,26 @@ impl Dispatcher {
                 }
             };
             let before = parts.len();
-            self.pass(&chain, &event, &subject, &subscription, &receipt, &mut parts)
-                .await;
+            let passing = Passing {
+                event: event.clone(),
+                received_on: subject.clone(),
+                subscription: subscription.clone(),
+                receipt: receipt.n_deliveries(),
+            };
+            let unfinished = if is_later {
+                Some(Unfinished::NotStarted(Box::new(passing)))
+            } else {
+                match run.start(passing, Arc::clone(&chain)).await {
+                    Poll::Ready(ended) => self.through(ended, &mut parts),
+                    Poll::Pending => {
+                        is_later = true;
+                        run.take().map(Unfinished::Started)
+                    }
+                }
+            };
+            if let Some(unfinished) = unfinished {
+                parts.push(self.unprepared(&event, subscription, unfinished));
+            }
             // The one copy that counts is known by its first part.
             if let Some(part) = parts.get_mut(before) {
                 part.remember(seen);
@@ -118,7 +153,7 @@ impl Dispatcher {
             receipt.settle();
             return;
         }
-        let delivery = Delivery::new(receipt, parts, chain.generation, &subject, &progress);
+        let delivery = Delivery::new(receipt, parts, &subject, &progress);
         self.deliveries.push(key, delivery);
     }
 
@@ -128,58 +163,6 @@ impl Dispatcher {
         let is_core = !receipt.can_be_given_back();
         let may_come_twice = (is_core && subscription.is_some()) || self.comes_twice.load(Ordering::Acquire);
         may_come_twice.then(|| self.dedupe.see(event, subscription.as_deref()))
-    }
-
-    /// Runs the chain for one subscription, and adds what it lets through to `parts`.
-    async fn pass(
-        &self,
-        chain: &Chain,
-        event: &Event,
-        subject: &str,
-        subscription: &Match,
-        receipt: &Receipt,
-        parts: &mut SmallVec<[Part; 1]>,
-    ) {
-        let context = Context {
-            direction: Direction::Incoming,
-            subscription: subscription.as_deref(),
-            received_on: subject,
-            receipt: receipt.n_deliveries(),
-        };
-        let Passage { fate, published } = match chain.run(event, &context).await {
-            Ok(passage) => passage,
-            Err(error) => {
-                self.counters.plugin_failures.increment();
-                parts.push(Part::failed(
-                    event,
-                    subscription.clone(),
-                    &error.plugin,
-                    error.to_string(),
-                ));
-                return;
-            }
-        };
-        // Before the service gets the event: a `.started` that a plugin sends precedes what the service answers.
-        for (number, published) in (1..).zip(published) {
-            parts.push(Part::published(event, published, number, subscription.clone()));
-        }
-        match fate {
-            Fate::Unchanged => parts.push(Part::unchanged(event, subscription.clone())),
-            Fate::Replaced(events) => {
-                let original = (events.len() == 1).then_some(event);
-                let made = (0..).zip(&events);
-                parts.extend(
-                    made.map(|(number, event)| Part::made_by_plugin(event, number, original, subscription.clone())),
-                );
-            }
-            Fate::Dropped { by, reason } => {
-                self.counters.dropped.increment();
-                tracing::debug!(
-                    event_id = &*event.id(), event_type = &*event.ty(), plugin = %by, reason,
-                    generation = chain.generation, "dropped by a plugin"
-                );
-            }
-        }
     }
 }
 

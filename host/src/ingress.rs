@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode;
+use tokio::time::Instant;
 
 use crate::answers::Answers;
 use crate::error_log::{self, Entry, ErrorLog};
@@ -63,7 +64,9 @@ impl IngressError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) | Self::MalformedInBatch { .. } => StatusCode::BAD_REQUEST,
-            Self::Plugin(_) | Self::ErrorLogFull => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Plugin(error) if error.may_help_to_retry() => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Plugin(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::ErrorLogFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::Sink(error) => error.status(),
         }
     }
@@ -72,6 +75,9 @@ impl IngressError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Sink(error) => error.retry_after(),
+            Self::Plugin(error) => error
+                .rests_until()
+                .map(|until| until.saturating_duration_since(Instant::now())),
             _ => None,
         }
     }
@@ -156,13 +162,19 @@ impl Ingress {
     /// What goes to the control plane in the event's place, and what plugins add to it.
     async fn pass(&self, event: Event) -> Result<(Vec<Event>, Vec<Published>), Box<PluginError>> {
         let chain = arc_swap::Guard::into_inner(self.plugins.current());
-        let context = Context {
-            direction: Direction::Outgoing,
-            subscription: None,
-            received_on: "",
-            receipt: 1,
+        let generation = chain.generation;
+        let passing = async move {
+            let context = Context {
+                direction: Direction::Outgoing,
+                subscription: None,
+                received_on: "",
+                receipt: 1,
+            };
+            let result = chain.run(&event, &context).await;
+            (event, result)
         };
-        match chain.run(&event, &context).await {
+        let (event, result) = self.plugins.guest_thread().run_if_long(passing).await;
+        match result {
             Ok(Passage { fate, published }) => {
                 let passed = match fate {
                     Fate::Unchanged => vec![event],
@@ -179,12 +191,12 @@ impl Ingress {
                 self.counters.plugin_failures.increment();
                 tracing::error!(
                     event_id = &*event.id(), event_type = &*event.ty(), plugin = %error.plugin, %error,
-                    generation = chain.generation, "a plugin failed; the service is told to try again"
+                    generation, "a plugin failed; the service is told, and keeps the event"
                 );
                 if let Some(error_log) = &self.error_log {
                     error_log.plugin_failed(&event, &error);
                 }
-                Err(Box::new(error))
+                Err(error)
             }
         }
     }

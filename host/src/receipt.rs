@@ -60,6 +60,8 @@ pub(crate) struct Polled {
 pub struct PartProgress {
     /// Which part.
     pub part: u64,
+    /// It was not known yet what there is to deliver; the rest is about the attempts to find out.
+    pub is_unprepared: bool,
     /// Whether it is delivered or in the dead letters.
     pub is_settled: bool,
     /// Attempts so far.

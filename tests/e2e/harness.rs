@@ -306,11 +306,17 @@ impl PluginFolder {
         Self::behaving_with(behaviour, "", "")
     }
 
-    /// The same with more lines for the plugin's entry and for its configuration.
+    /// The same with more lines for the plugin's entry and for its configuration. Where the entry does not say otherwise
+    /// failures are final, so that tests need not wait for the last attempt.
     pub(crate) fn behaving_with(behaviour: &str, entry: &str, config: &str) -> Self {
+        let on_failure = if entry.contains("on_failure") {
+            ""
+        } else {
+            "on_failure = \"dead-letter\"\n"
+        };
         Self::with_manifest(&format!(
             "default_filter = false\n\
-             [[plugin]]\nname = \"suspect\"\ncomponent = \"guest.wasm\"\n{entry}\n\
+             [[plugin]]\nname = \"suspect\"\ncomponent = \"guest.wasm\"\n{on_failure}{entry}\n\
              [plugin.config]\nbehaviour = \"{behaviour}\"\nonly = \"bad\"\n{config}\n"
         ))
     }

@@ -138,7 +138,11 @@ async fn what_a_plugin_makes_of_an_outgoing_event_is_published() {
 #[tokio::test]
 async fn an_outgoing_event_that_a_plugin_fails_on_is_refused_for_now() {
     let peers = Peers::start().await;
-    let folder = PluginFolder::behaving_with("trap", OUTGOING, "");
+    let folder = PluginFolder::behaving_with(
+        "trap",
+        &format!("{OUTGOING}\non_failure = \"retry-then-dead-letter\""),
+        "",
+    );
     let process = peers.process(&[folder.variable()]).await;
     let mut control_plane = peers.listen(TASK_TRIGGERED).await;
 
@@ -147,7 +151,7 @@ async fn an_outgoing_event_that_a_plugin_fails_on_is_refused_for_now() {
     assert_eq!((status, &response.headers["retry-after"]), (503, &"1".parse().unwrap()));
     assert!(detail.contains("suspect"), "{detail}");
     process
-        .wait_for_log("a plugin failed; the service is told to try again", SOON)
+        .wait_for_log("a plugin failed; the service is told, and keeps the event", SOON)
         .await
         .unwrap();
 

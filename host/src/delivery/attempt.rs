@@ -8,6 +8,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::part::{GivenUp, Part};
+use super::preparation::{Pending, Prepared};
 use super::{AttemptError, Deliveries, Delivery, Key, Verdict};
 use crate::dead_letter::{Reason, Stored};
 
@@ -55,10 +56,12 @@ impl Deliveries {
             self.store(delivery, number).await;
             return false;
         }
+        if delivery.parts[number].is_unprepared() {
+            return self.prepare(delivery, number).await;
+        }
         let can_be_given_back = delivery.receipt.can_be_given_back();
-        let generation = delivery.generation;
         if delivery.parts[number].to_publish().is_some() {
-            self.publish(&mut delivery.parts[number], generation).await;
+            self.publish(&mut delivery.parts[number]).await;
             return false;
         }
         let part = &mut delivery.parts[number];
@@ -68,8 +71,8 @@ impl Deliveries {
         part.attempts += 1;
         let start = Instant::now();
         match self.reach(part, can_be_given_back).await {
-            Reached::Taken(status) => self.delivered(part, Some(status), generation, start),
-            Reached::Failed(_, Verdict::Delivered) => self.delivered(part, None, generation, start),
+            Reached::Taken(status) => self.delivered(part, Some(status), start),
+            Reached::Failed(_, Verdict::Delivered) => self.delivered(part, None, start),
             Reached::Failed(error, verdict) => {
                 self.failed(part, &error, verdict);
                 // At once, so that nothing is forgotten between the two.
@@ -85,9 +88,77 @@ impl Deliveries {
         false
     }
 
-    fn delivered(&self, part: &mut Part, status: Option<StatusCode>, generation: u64, start: Instant) {
+    /// Finds out what there is to deliver. True if the event has to be given back.
+    async fn prepare(&self, delivery: &mut Delivery, number: usize) -> bool {
+        let can_be_given_back = delivery.receipt.can_be_given_back();
+        let Some(pending) = delivery.parts[number].trouble().pending.take() else {
+            return false;
+        };
+        let Pending {
+            preparation,
+            progress,
+            place,
+        } = *pending;
+        let (start, start_time) = (Instant::now(), SystemTime::now());
+        let prepared = if can_be_given_back {
+            tokio::select! {
+                biased;
+                () = self.is_ending.cancelled() => return true,
+                prepared = preparation.run() => prepared,
+            }
+        } else {
+            preparation.run().await
+        };
+        let part = &mut delivery.parts[number];
+        let (preparation, due) = match prepared {
+            Prepared::Parts(made) => {
+                delivery.expand(number, made, &progress);
+                return false;
+            }
+            Prepared::NotBefore(moment, preparation) => (preparation, moment),
+            Prepared::Failed {
+                error,
+                generation,
+                again,
+            } => {
+                part.generation = generation;
+                part.attempts += 1;
+                part.reached(start, start_time);
+                let is_last = part.attempts > self.max_retries || part.age() >= self.max_age;
+                let Some(preparation) = again.filter(|_| !is_last) else {
+                    part.give_up(error);
+                    self.store(delivery, number).await;
+                    return false;
+                };
+                let pause = pause_after(part.attempts, self.first_pause, self.longest_pause, fastrand::f64());
+                self.counters.retried.increment();
+                tracing::warn!(
+                    event_id = &*part.event.id(),
+                    event_type = &*part.event.ty(),
+                    subscription_id = part.subscription_id().unwrap_or_default(),
+                    attempt = part.attempts,
+                    plugin = error.plugin,
+                    error = error.error,
+                    next_attempt_ms = pause.as_millis(),
+                    "a plugin failed; trying again"
+                );
+                (preparation, Instant::now() + pause)
+            }
+        };
+        let trouble = part.trouble();
+        trouble.due = Some(due);
+        trouble.pending = Some(Box::new(Pending {
+            preparation,
+            progress,
+            place,
+        }));
+        false
+    }
+
+    fn delivered(&self, part: &mut Part, status: Option<StatusCode>, start: Instant) {
         part.settle(true);
         self.counters.delivered.increment();
+        let generation = part.generation;
         let event = &part.event;
         let subscription_id = part.subscription_id().unwrap_or_default();
         let elapsed_ms = start.elapsed().as_millis();
@@ -150,7 +221,8 @@ impl Deliveries {
 
     /// Sends what a plugin answers to the control plane. As long as that cannot store it, the part waits, and with it the
     /// event and those behind it: what a plugin has said is not lost.
-    async fn publish(&self, part: &mut Part, generation: u64) {
+    async fn publish(&self, part: &mut Part) {
+        let generation = part.generation;
         let Some(published) = part.to_publish() else { return };
         let (by, event) = (Arc::clone(&published.by), published.event.clone());
         let Err(error) = self.outside.publish(published).await else {

@@ -1,7 +1,7 @@
 //! Deliveries: queued by key, tried side by side, tried again after a growing pause, and in the end delivered, stored as
 //! dead letters, or given back to where they came from.
 //!
-//! Called by [`crate::dispatch`] with events that passed the plugins. It knows nothing of subscriptions but their ids,
+//! Called by [`crate::dispatch`] with events that passed the plugins, or with what is still to be done with them. It knows nothing of subscriptions but their ids,
 //! and nothing of plugins.
 
 mod attempt;
@@ -12,6 +12,7 @@ mod lanes;
 mod model;
 mod outside;
 mod part;
+mod preparation;
 mod recipient;
 mod verdict;
 
@@ -29,6 +30,8 @@ pub use self::lanes::Key;
 use self::lanes::Lanes;
 use self::outside::Outside;
 pub use self::part::{Delivery, GivenUp, Part};
+use self::preparation::UnpreparedKeys;
+pub use self::preparation::{Preparation, Prepared};
 pub use self::recipient::AttemptError;
 pub(crate) use self::recipient::Recipient;
 pub(crate) use self::verdict::{Policy, Verdict};
@@ -47,6 +50,7 @@ const KEPT_PER_KEY: usize = 31;
 pub struct Deliveries {
     /// In boxes: the queues of a burst would otherwise be as large as the events themselves.
     lanes: Lanes<Box<Delivery>>,
+    unprepared: Arc<UnpreparedKeys>,
     outside: Outside,
     policy: Policy,
     gate: Gate,
@@ -81,6 +85,7 @@ impl Deliveries {
     fn to(outside: Outside, config: &DeliveryConfig, answers: Arc<Answers>, counters: Arc<Counters>) -> Self {
         Self {
             lanes: Lanes::default(),
+            unprepared: Arc::default(),
             outside,
             policy: Policy::new(config),
             gate: Gate::default(),
@@ -112,13 +117,21 @@ impl Deliveries {
         self.lanes.key(None)
     }
 
+    /// Whether an earlier event of the key is still to be prepared: a later one must not be prepared before.
+    pub fn has_unprepared(&self, key: Key) -> bool {
+        self.unprepared.contains(key)
+    }
+
     /// Queues a delivery.
-    pub fn push(&self, key: Key, delivery: Delivery) {
+    pub fn push(&self, key: Key, mut delivery: Delivery) {
         if self.is_ending.is_cancelled() && delivery.receipt.can_be_given_back() {
             delivery.leave();
-        } else {
-            self.lanes.push(key, Box::new(delivery));
+            return;
         }
+        for pending in delivery.parts.iter_mut().filter_map(Part::pending_mut) {
+            pending.place = Some(self.unprepared.enter(key));
+        }
+        self.lanes.push(key, Box::new(delivery));
     }
 
     /// Starts delivering, in tasks of `tasks`, until [`Deliveries::close`].

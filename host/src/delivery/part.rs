@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::body::Outgoing;
+use super::preparation::{Pending, Preparation};
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::dedupe::Seen;
 use crate::event::Event;
@@ -23,8 +24,6 @@ use crate::subscription::Subscription;
 pub struct Delivery {
     pub(super) receipt: Receipt,
     pub(super) parts: SmallVec<[Part; 1]>,
-    /// Of the chain that it passed.
-    pub(super) generation: u64,
     /// The subject it was received on, where that is not the event's type.
     subject: Option<Box<str>>,
 }
@@ -36,6 +35,8 @@ pub struct Part {
     /// Only for what plugins put in the event's place.
     made: Option<Box<Made>>,
     pub(super) subscription: Option<Arc<Subscription>>,
+    /// Of the chain that it passed.
+    pub(super) generation: u64,
     pub(super) attempts: u32,
     pub(super) is_settled: bool,
     /// Only for what did not go well at once.
@@ -70,6 +71,8 @@ pub(super) struct Trouble {
     pub(super) given_up: Option<Box<GivenUp>>,
     /// How often it could not be stored as a dead letter.
     pub(super) n_not_stored: u32,
+    /// What has to be done before it is known what there is to deliver. Attempts are attempts at that.
+    pub(super) pending: Option<Box<Pending>>,
 }
 
 /// Why a part ends as a dead letter.
@@ -87,11 +90,12 @@ pub struct GivenUp {
 
 impl Part {
     /// What a subscription gets of an event that passed the chain as it came.
-    pub fn unchanged(event: &Event, subscription: Option<Arc<Subscription>>) -> Self {
+    pub fn unchanged(event: &Event, subscription: Option<Arc<Subscription>>, generation: u64) -> Self {
         Self {
             event: Outgoing::new(event),
             made: None,
             subscription,
+            generation,
             attempts: 0,
             is_settled: false,
             trouble: None,
@@ -106,6 +110,7 @@ impl Part {
         emission: u32,
         original: Option<&Event>,
         subscription: Option<Arc<Subscription>>,
+        generation: u64,
     ) -> Self {
         let made = Made {
             original: original.map(|original| original.bytes().clone()),
@@ -114,7 +119,7 @@ impl Part {
         };
         Self {
             made: Some(Box::new(made)),
-            ..Self::unchanged(event, subscription)
+            ..Self::unchanged(event, subscription, generation)
         }
     }
 
@@ -125,6 +130,7 @@ impl Part {
         published: Published,
         number: u32,
         subscription: Option<Arc<Subscription>>,
+        generation: u64,
     ) -> Self {
         let made = Made {
             original: Some(received.bytes().clone()),
@@ -133,7 +139,7 @@ impl Part {
         };
         Self {
             made: Some(Box::new(made)),
-            ..Self::unchanged(received, subscription)
+            ..Self::unchanged(received, subscription, generation)
         }
     }
 
@@ -142,14 +148,19 @@ impl Part {
         self.made.as_ref().and_then(|made| made.published.as_ref())
     }
 
-    /// An event that a plugin failed on.
-    pub fn failed(event: &Event, subscription: Option<Arc<Subscription>>, plugin: &str, error: String) -> Self {
-        Self::unchanged(event, subscription).given_up(GivenUp {
-            reason: Reason::Plugin,
-            status: None,
-            error,
-            plugin: Some(plugin.to_owned()),
-        })
+    /// What a subscription gets of an event that is not through the chain yet.
+    pub fn unprepared(
+        event: &Event,
+        subscription: Option<Arc<Subscription>>,
+        preparation: Box<dyn Preparation>,
+    ) -> Self {
+        let mut part = Self::unchanged(event, subscription, 0);
+        part.trouble().pending = Some(Box::new(Pending {
+            preparation,
+            progress: Vec::new(),
+            place: None,
+        }));
+        part
     }
 
     /// Something that is no event.
@@ -158,6 +169,7 @@ impl Part {
             event: Outgoing::opaque(payload),
             made: None,
             subscription: None,
+            generation: 0,
             attempts: 0,
             is_settled: false,
             trouble: None,
@@ -239,47 +251,100 @@ impl Part {
     }
 
     fn is_untouched(&self) -> bool {
-        self.attempts == 0 && !self.is_settled && self.trouble.is_none()
+        let is_smooth = match (&self.trouble, self.pending()) {
+            (None, _) => true,
+            (Some(_), pending) => pending.is_some_and(|pending| pending.progress.is_empty()),
+        };
+        self.attempts == 0 && !self.is_settled && is_smooth
+    }
+
+    fn pending(&self) -> Option<&Pending> {
+        self.trouble.as_ref().and_then(|trouble| trouble.pending.as_deref())
+    }
+
+    pub(super) fn pending_mut(&mut self) -> Option<&mut Pending> {
+        self.trouble.as_mut().and_then(|trouble| trouble.pending.as_deref_mut())
+    }
+
+    /// Whether it is not known yet what there is to deliver.
+    pub(super) fn is_unprepared(&self) -> bool {
+        self.pending().is_some()
+    }
+
+    fn go_on(&mut self, progress: &[PartProgress]) {
+        let (number, is_unprepared) = (self.number(), self.is_unprepared());
+        if let Some(pending) = self.pending_mut() {
+            let made = progress.iter().filter(|known| !known.is_unprepared);
+            pending.progress = made.cloned().collect();
+        }
+        let is_this = |known: &&PartProgress| known.part == number && known.is_unprepared == is_unprepared;
+        let Some(known) = progress.iter().find(is_this) else {
+            return;
+        };
+        self.attempts = known.attempts;
+        self.is_settled = known.is_settled;
+        if known.first_attempt.is_some() || known.given_up.is_some() {
+            let trouble = self.trouble();
+            trouble.first_attempt = known.first_attempt;
+            trouble.due = known.due;
+            trouble.given_up.clone_from(&known.given_up);
+        }
+        if self.is_given_up() {
+            self.trouble().pending = None;
+        }
+    }
+
+    fn is_given_up_by_plugin(&self) -> bool {
+        let given_up = self.trouble.as_ref().and_then(|trouble| trouble.given_up.as_deref());
+        self.made.is_none() && given_up.is_some_and(|given_up| given_up.reason == Reason::Plugin)
+    }
+
+    /// How far it is, and how far the parts were that it is still to become.
+    fn progress(&self) -> impl Iterator<Item = PartProgress> {
+        let trouble = self.trouble.as_ref();
+        let own = PartProgress {
+            part: self.number(),
+            is_unprepared: self.is_unprepared() || self.is_given_up_by_plugin(),
+            is_settled: self.is_settled,
+            attempts: self.attempts,
+            first_attempt: trouble.and_then(|trouble| trouble.first_attempt),
+            due: self.due(),
+            given_up: trouble.and_then(|trouble| trouble.given_up.clone()),
+        };
+        let made = self.pending().map(|pending| pending.progress.clone());
+        std::iter::once(own).chain(made.unwrap_or_default())
     }
 }
 
 impl Delivery {
-    /// A delivery of what the chain of this generation let through, going on where the event was given back.
-    pub fn new(
-        receipt: Receipt,
-        parts: SmallVec<[Part; 1]>,
-        generation: u64,
-        subject: &str,
-        progress: &[PartProgress],
-    ) -> Self {
-        let is_type = |part: &Part| part.event.ty() == subject;
+    /// A delivery of these parts, going on where the event was given back.
+    pub fn new(receipt: Receipt, parts: SmallVec<[Part; 1]>, subject: &str, progress: &[PartProgress]) -> Self {
+        // What is not prepared may become events of any type.
+        let is_type = |part: &Part| !part.is_unprepared() && part.event.ty() == subject;
         let mut delivery = Self {
             receipt,
             subject: (!parts.iter().all(is_type)).then(|| subject.into()),
             parts,
-            generation,
         };
         if !progress.is_empty() {
-            delivery.go_on(progress);
+            for part in &mut delivery.parts {
+                part.go_on(progress);
+            }
         }
         delivery
     }
 
-    fn go_on(&mut self, progress: &[PartProgress]) {
-        for part in &mut self.parts {
-            let number = part.number();
-            let Some(known) = progress.iter().find(|known| known.part == number) else {
-                continue;
-            };
-            part.attempts = known.attempts;
-            part.is_settled = known.is_settled;
-            if known.first_attempt.is_some() || known.given_up.is_some() {
-                let trouble = part.trouble();
-                trouble.first_attempt = known.first_attempt;
-                trouble.due = known.due;
-                trouble.given_up.clone_from(&known.given_up);
-            }
+    /// Puts what an unprepared part has become in its place.
+    pub(super) fn expand(&mut self, number: usize, mut made: SmallVec<[Part; 1]>, progress: &[PartProgress]) {
+        let unprepared = self.parts.remove(number);
+        // The one copy that counts is known by its first part.
+        if let Some(first) = made.first_mut() {
+            first.seen = unprepared.seen;
         }
+        for part in &mut made {
+            part.go_on(progress);
+        }
+        self.parts.insert_many(number, made);
     }
 
     /// The first part that can be worked on now.
@@ -306,15 +371,7 @@ impl Delivery {
         let pause = self
             .due()
             .map_or(Duration::ZERO, |due| due.saturating_duration_since(now));
-        let progress = self.parts.iter().map(|part| PartProgress {
-            part: part.number(),
-            is_settled: part.is_settled,
-            attempts: part.attempts,
-            first_attempt: part.trouble.as_ref().and_then(|trouble| trouble.first_attempt),
-            due: part.due(),
-            given_up: part.trouble.as_ref().and_then(|trouble| trouble.given_up.clone()),
-        });
-        let progress = progress.collect();
+        let progress = self.parts.iter().flat_map(Part::progress).collect();
         self.receipt.give_back(pause, progress);
     }
 
@@ -349,7 +406,7 @@ impl Delivery {
             event_type,
             subscription_id: subscription_id.map(str::to_owned),
             plugin: given_up.plugin.clone(),
-            generation: self.generation,
+            generation: part.generation,
             emission: part.emission(),
             message_id: self
                 .receipt

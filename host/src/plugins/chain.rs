@@ -10,6 +10,7 @@ use super::error::PluginError;
 use super::limits::{LimitReached, Made};
 use super::plugin::{Outcome, Plugin, Verdict};
 use super::publish::{Origin, Published};
+use super::settings::OnFailure;
 use super::shadow::{Did, Shadows};
 use super::trial::{self, Slot, Trial};
 use crate::event::Event;
@@ -26,6 +27,8 @@ pub struct Chain {
     /// Where there are any to be tried out.
     shadows: Option<Shadows>,
     capture: Arc<Capture>,
+    #[cfg(test)]
+    script: Option<Script>,
 }
 
 /// What came of an event's way through the plugins.
@@ -53,6 +56,20 @@ pub enum Fate {
     },
 }
 
+/// What a test has in the place of plugins.
+#[cfg(test)]
+pub(crate) struct Script(pub(crate) Box<Rehearsal>);
+
+#[cfg(test)]
+type Rehearsal = dyn Fn(&Event) -> futures_util::future::BoxFuture<'static, Result<(), Box<PluginError>>> + Send + Sync;
+
+#[cfg(test)]
+impl std::fmt::Debug for Script {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Script").finish_non_exhaustive()
+    }
+}
+
 /// An event on its way.
 struct Run<'a> {
     root: &'a Event,
@@ -75,6 +92,8 @@ impl Chain {
             slots,
             shadows: (!shadows.is_empty()).then(|| Shadows::start(shadows, generation)),
             capture: Arc::default(),
+            #[cfg(test)]
+            script: None,
         }
     }
 
@@ -88,6 +107,14 @@ impl Chain {
     /// What writes events down.
     pub(super) fn capture(&self) -> &Arc<Capture> {
         &self.capture
+    }
+
+    /// A chain without plugins, but with a script that takes time or fails in their place.
+    #[cfg(test)]
+    pub(crate) fn scripted(script: Script) -> Self {
+        let mut chain = Self::new(1, Vec::new());
+        chain.script = Some(script);
+        chain
     }
 
     /// What came of the plugins that are tried out.
@@ -116,7 +143,12 @@ impl Chain {
     ///
     /// # Errors
     /// When a plugin could not do its work; the event has then not gone through, and nothing is to be published.
-    pub async fn run(&self, event: &Event, context: &Context<'_>) -> Result<Passage, PluginError> {
+    pub async fn run(&self, event: &Event, context: &Context<'_>) -> Result<Passage, Box<PluginError>> {
+        self.wait_for_rested(event, context)?;
+        #[cfg(test)]
+        if let Some(Script(script)) = &self.script {
+            script(event).await?;
+        }
         let mut run = Run {
             root: event,
             context,
@@ -126,7 +158,13 @@ impl Chain {
         };
         let fate = self.fate(&mut run).await;
         if let Some(trace) = run.trace {
-            self.capture.keep(trace, event, context, self.generation, fate.as_ref());
+            self.capture.keep(
+                trace,
+                event,
+                context,
+                self.generation,
+                fate.as_ref().map_err(AsRef::as_ref),
+            );
         }
         Ok(Passage {
             fate: fate?,
@@ -134,7 +172,7 @@ impl Chain {
         })
     }
 
-    async fn fate(&self, run: &mut Run<'_>) -> Result<Fate, PluginError> {
+    async fn fate(&self, run: &mut Run<'_>) -> Result<Fate, Box<PluginError>> {
         // None: nothing has changed the event yet, and nothing is copied.
         let mut replaced: Option<Vec<Event>> = None;
         for slot in &self.slots {
@@ -163,6 +201,22 @@ impl Chain {
         }
         Ok(replaced.map_or(Fate::Unchanged, Fate::Replaced))
     }
+
+    /// Does not begin where the event would have to wait for a plugin further on: those before it would run twice.
+    fn wait_for_rested(&self, event: &Event, context: &Context<'_>) -> Result<(), Box<PluginError>> {
+        // Where a canary stands it is known only later who runs.
+        let certain = self.slots.iter().filter(|slot| slot.candidates.is_empty());
+        for plugin in certain.filter_map(|slot| slot.active.as_ref()) {
+            if let Some(until) = plugin.health().rests_until()
+                && plugin.settings().on_failure == OnFailure::RetryThenDeadLetter
+                && plugin.directions().contains(&context.direction)
+                && plugin.wants(event)
+            {
+                return Err(Box::new(plugin.resting(event, until)));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Run<'_> {
@@ -174,7 +228,7 @@ impl Run<'_> {
         event: &Event,
         position: usize,
         made: Option<&mut Made>,
-    ) -> Result<Fate, PluginError> {
+    ) -> Result<Fate, Box<PluginError>> {
         let direction = self.context.direction;
         let enforced = slot.enforced(self.root, direction);
         let n_published = self.published.len();
@@ -201,8 +255,44 @@ impl Run<'_> {
         fate
     }
 
-    /// Runs one event through one plugin, and writes it down where that is wanted.
-    async fn pass(&mut self, plugin: &Plugin, event: &Event, position: usize) -> Result<Fate, PluginError> {
+    /// Runs one event through one plugin, and does as the plugin's settings say when it fails. `position` is the event's
+    /// among those that the plugin gets.
+    async fn pass(&mut self, plugin: &Plugin, event: &Event, position: usize) -> Result<Fate, Box<PluginError>> {
+        if !plugin.wants(event) {
+            return Ok(Fate::Unchanged);
+        }
+        let health = plugin.health();
+        let error = match health.admit() {
+            Ok(probe) => match self.traced(plugin, event, position).await {
+                Ok(fate) => {
+                    health.worked(plugin.name(), probe);
+                    return Ok(fate);
+                }
+                Err(error) => {
+                    health.failed(&error, probe);
+                    error
+                }
+            },
+            Err(until) => plugin.resting(event, until),
+        };
+        match error.on_failure {
+            OnFailure::RetryThenDeadLetter | OnFailure::DeadLetter => Err(Box::new(error)),
+            OnFailure::Pass => {
+                health.noted(&error);
+                Ok(Fate::Unchanged)
+            }
+            OnFailure::Drop => {
+                health.noted(&error);
+                Ok(Fate::Dropped {
+                    by: Arc::clone(plugin.name()),
+                    reason: error.cause.to_string(),
+                })
+            }
+        }
+    }
+
+    /// Calls the plugin, and writes down what it says where that is wanted.
+    async fn traced(&mut self, plugin: &Plugin, event: &Event, position: usize) -> Result<Fate, PluginError> {
         if self.trace.is_none() {
             return self.call(plugin, event, position).await;
         }
@@ -216,9 +306,6 @@ impl Run<'_> {
 
     /// Calls the hooks of one plugin: the filter first.
     async fn call(&mut self, plugin: &Plugin, event: &Event, position: usize) -> Result<Fate, PluginError> {
-        if !plugin.wants(event) {
-            return Ok(Fate::Unchanged);
-        }
         if plugin.has_filter()
             && let Verdict::Drop(reason) = plugin.evaluate(event, self.context).await?
         {

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::compile::CompileError;
 use super::limits::LimitReached;
+use super::settings::OnFailure;
 use crate::event::Malformed;
 
 /// Why a component is not usable.
@@ -78,6 +81,8 @@ pub struct PluginError {
     pub plugin: Arc<str>,
     /// Its version.
     pub version: String,
+    /// SHA-256 of the component, in hexadecimal.
+    pub digest: Arc<str>,
     /// What was called.
     pub hook: Hook,
     /// The event.
@@ -88,6 +93,25 @@ pub struct PluginError {
     pub cause: Cause,
     /// The last lines it printed; the text of a panic is there.
     pub output: Vec<String>,
+    /// The functions that it was in, the innermost first.
+    pub frames: Vec<String>,
+    /// What is to become of the event.
+    pub on_failure: OnFailure,
+}
+
+impl PluginError {
+    /// The moment before which the plugin is not called, if that is why the event is not through and it is to wait.
+    pub fn rests_until(&self) -> Option<Instant> {
+        match self.cause {
+            Cause::Resting(until) if self.on_failure == OnFailure::RetryThenDeadLetter => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Whether the event is to be tried again.
+    pub fn may_help_to_retry(&self) -> bool {
+        self.on_failure == OnFailure::RetryThenDeadLetter && self.cause.is_about_the_plugin()
+    }
 }
 
 /// Why a call failed.
@@ -120,6 +144,23 @@ pub enum Cause {
     /// It answered that it will never work.
     #[error("failed: {0}")]
     Permanent(String),
+    /// It was not called, because it failed again and again.
+    #[error("was not called: it failed many times in a row, and is tried again in a while")]
+    Resting(Instant),
+}
+
+impl Cause {
+    /// Whether the plugin did not work, so that it may work another time. Otherwise its answer is about this event.
+    pub(super) fn is_about_the_plugin(&self) -> bool {
+        match self {
+            Self::Limit(LimitReached::OutputEvents { .. } | LimitReached::MadeEvents | LimitReached::MadeBytes)
+            | Self::InvalidEvent(_)
+            | Self::NotGranted(_)
+            | Self::Loop(_)
+            | Self::Permanent(_) => false,
+            Self::Limit(_) | Self::Trap(_) | Self::Start(_) | Self::Transient(_) | Self::Resting(_) => true,
+        }
+    }
 }
 
 impl fmt::Display for PluginError {
@@ -127,28 +168,38 @@ impl fmt::Display for PluginError {
         let Self {
             plugin,
             version,
+            digest,
             hook,
             event_id,
             event_type,
             cause,
             output,
+            frames,
+            on_failure: _,
         } = self;
+        let digest = digest.get(..SHOWN_DIGEST).unwrap_or(digest);
         let hook = match hook {
             Hook::Filter => "filter",
             Hook::Transform => "transform",
         };
         write!(
             formatter,
-            "plugin {plugin:?} {version} ({hook}) on event {event_id:?} of type {event_type:?}: {}",
+            "plugin {plugin:?} {version} {digest} ({hook}) on event {event_id:?} of type {event_type:?}: {}",
             // It may quote what the plugin returned.
             one_line(&cause.to_string())
         )?;
         if !output.is_empty() {
             write!(formatter, "; it printed: {}", output.join(" | "))?;
         }
+        if !frames.is_empty() {
+            write!(formatter, "; in {}", frames.join(" < "))?;
+        }
         Ok(())
     }
 }
+
+/// Digits of a digest that tell components apart.
+const SHOWN_DIGEST: usize = 12;
 
 /// Bytes of a plugin's text that go to the log.
 const MAX_TEXT_BYTES: usize = 512;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wasmtime::component::InstancePre;
-use wasmtime::{Store, Trap, UpdateDeadline};
+use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use super::bindings::exports::keptn::distributor::{filter, lifecycle, transform};
 use super::bindings::keptn::distributor::types::Failure;
@@ -22,6 +22,21 @@ use crate::event::Event;
 
 /// Problems of a configuration that are named; a plugin may find a million.
 const MAX_CONFIG_PROBLEMS: usize = 50;
+
+/// Frames in a message: more would be cut away where it is stored.
+const SHOWN_FRAMES: usize = 3;
+/// What stands above the author's functions when they panic or abort.
+const PANIC_MACHINERY: [&str; 9] = [
+    "__rust",
+    "abort",
+    "_abort",
+    "core::panicking",
+    "core::result::unwrap_failed",
+    "core::option::",
+    "panic_abort",
+    "rust_panic",
+    "std::",
+];
 
 /// Which hooks a component has.
 #[derive(Clone)]
@@ -50,6 +65,13 @@ pub(super) struct Instance {
     calls: u32,
 }
 
+/// Why a call did not come to its end.
+pub(super) struct Stopped {
+    pub(super) cause: Cause,
+    /// The functions that the guest was in, the innermost first.
+    pub(super) frames: Vec<String>,
+}
+
 impl Template {
     /// Starts an instance. It has to be configured before its first hook is called.
     pub(super) async fn instantiate(&self) -> Result<Instance, LoadError> {
@@ -61,7 +83,7 @@ impl Template {
         });
         let instance = match instance.await {
             Ok(instance) => instance,
-            Err(cause) => return Err(failed_at_load(&store, "cannot be started", &cause)),
+            Err(stopped) => return Err(failed_at_load(&store, "cannot be started", &stopped)),
         };
         let signature = |error: wasmtime::Error| {
             LoadError::Exports(format!(
@@ -93,7 +115,7 @@ impl Instance {
         event: &Event,
         direction: Direction,
         call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<R>,
-    ) -> Result<R, Cause> {
+    ) -> Result<R, Stopped> {
         let call_time = self.store.data().shared.settings.limits.call_time;
         let about = Call {
             event_id: &event.id(),
@@ -110,7 +132,7 @@ impl Instance {
         let lifecycle = self.lifecycle.clone();
         let described = self.call_at_load(async |store| lifecycle.call_describe(store).await);
         let described = described.await;
-        let descriptor = described.map_err(|cause| failed_at_load(&self.store, "failed in `describe`", &cause))?;
+        let descriptor = described.map_err(|stopped| failed_at_load(&self.store, "failed in `describe`", &stopped))?;
         check_descriptor(&descriptor)?;
         Ok(descriptor)
     }
@@ -125,7 +147,7 @@ impl Instance {
                 Ok(())
             }
             Ok(Err(problems)) => Err(LoadError::Config(in_words(&problems))),
-            Err(cause) => Err(failed_at_load(&self.store, "failed in `configure`", &cause)),
+            Err(stopped) => Err(failed_at_load(&self.store, "failed in `configure`", &stopped)),
         }
     }
 
@@ -144,7 +166,7 @@ impl Instance {
     async fn call_at_load<R>(
         &mut self,
         call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<R>,
-    ) -> Result<R, Cause> {
+    ) -> Result<R, Stopped> {
         let call_time = self.store.data().shared.settings.limits.configure_time;
         self.store.data_mut().start_call(call_time, Call::default());
         limited(&self.host, &mut self.store, call_time, call).await
@@ -173,14 +195,21 @@ pub(super) async fn limited<R>(
     store: &mut Store<State>,
     call_time: Duration,
     call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<R>,
-) -> Result<R, Cause> {
+) -> Result<R, Stopped> {
     store.set_epoch_deadline(1);
     let _tick = host.ticker.guard();
     // The epoch stops a guest that computes; the time-out one that waits in a host function, e.g. sleeps.
     match tokio::time::timeout(call_time, call(store)).await {
         Ok(Ok(result)) => Ok(result),
-        Ok(Err(error)) => Err(cause_of(&error, store.data())),
-        Err(_) => Err(Cause::Limit(LimitReached::Time(call_time))),
+        Ok(Err(error)) => Err(Stopped {
+            cause: cause_of(&error, store.data()),
+            frames: frames_of(&error),
+        }),
+        // It waits for the host, and is in no function of its own.
+        Err(_) => Err(Stopped {
+            cause: Cause::Limit(LimitReached::Time(call_time)),
+            frames: Vec::new(),
+        }),
     }
 }
 
@@ -243,8 +272,19 @@ fn in_words(problems: &[lifecycle::ConfigProblem]) -> Vec<ConfigProblem> {
     found
 }
 
-fn failed_at_load(store: &Store<State>, what: &str, cause: &Cause) -> LoadError {
-    let mut text = format!("{what}: {cause}");
+/// The first functions that are the author's, where the component has names.
+fn frames_of(error: &wasmtime::Error) -> Vec<String> {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return Vec::new();
+    };
+    let names = backtrace.frames().iter().filter_map(wasmtime::FrameInfo::func_name);
+    let names = names.map(|name| one_line(&format!("{:#}", rustc_demangle::demangle(name))));
+    let authors = |name: &String| !PANIC_MACHINERY.iter().any(|start| name.starts_with(start));
+    names.filter(authors).take(SHOWN_FRAMES).collect()
+}
+
+fn failed_at_load(store: &Store<State>, what: &str, stopped: &Stopped) -> LoadError {
+    let mut text = format!("{what}: {}", stopped.cause);
     let output = store.data().output.last_lines();
     if !output.is_empty() {
         text.push_str("; it printed: ");

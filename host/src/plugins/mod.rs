@@ -4,6 +4,7 @@
 //! contract (`wit/`) and nothing of where events come from or go to.
 
 mod bindings;
+mod breaker;
 mod build;
 mod builtins;
 mod candidate;
@@ -17,6 +18,8 @@ mod demands;
 mod descriptor;
 mod directory;
 mod error;
+mod guest_thread;
+mod health;
 mod host;
 mod imports;
 mod instance;
@@ -44,14 +47,19 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+pub use self::breaker::BreakerState;
 pub use self::build::{build_chain, default_filter_settings};
 pub use self::builtins::{BUILTINS, Builtin, DEFAULT_FILTER, DEFAULT_FILTER_COMPONENT};
 pub use self::capture::{Capture, CaptureError, CaptureOptions, CaptureStatus};
+#[cfg(test)]
+pub(crate) use self::chain::Script;
 pub use self::chain::{Chain, Fate, Passage};
 pub use self::compile::{COMMAND as COMPILE_COMMAND, Compiler, run_child as run_compiler};
 pub use self::context::{Context, Direction};
 pub use self::demands::{NotReplaced, PluginControl, Replaced};
 pub use self::error::{Cause, ConfigProblem, Hook, LoadError, PluginError};
+pub use self::guest_thread::GuestThread;
+pub use self::health::HealthReport;
 pub use self::host::Host;
 pub use self::imports::metrics::Metric;
 pub use self::limits::{LimitReached, Limits};
@@ -68,6 +76,7 @@ pub use self::trial::{Sample, Trial};
 #[derive(Debug)]
 pub struct Plugins {
     current: ArcSwap<Chain>,
+    guest_thread: GuestThread,
 }
 
 impl Plugins {
@@ -75,6 +84,7 @@ impl Plugins {
     pub fn new(chain: Chain) -> Self {
         Self {
             current: ArcSwap::from_pointee(chain),
+            guest_thread: GuestThread::default(),
         }
     }
 
@@ -91,6 +101,20 @@ impl Plugins {
     /// Puts another chain in force, and returns the one that was. It ends with the last event that is under way in it.
     fn replace(&self, chain: Chain) -> Arc<Chain> {
         self.current.swap(Arc::new(chain))
+    }
+
+    /// The same, without a thread for plugins: where time is simulated, there is one thread only.
+    #[cfg(test)]
+    pub(crate) fn rehearsed(chain: Chain) -> Self {
+        Self {
+            guest_thread: GuestThread::none(),
+            ..Self::new(chain)
+        }
+    }
+
+    /// Where events go on whose plugins take long.
+    pub fn guest_thread(&self) -> &GuestThread {
+        &self.guest_thread
     }
 }
 

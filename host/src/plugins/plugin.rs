@@ -10,14 +10,15 @@ use super::blocking;
 use super::context::{Context, Direction};
 use super::convert::{Lowered, SubscriptionLists, lift};
 use super::error::{Cause, Hook, LoadError, PluginError, one_line};
+use super::health::{Health, HealthReport};
 use super::imports::Shared;
 use super::imports::kept::Kept;
 use super::imports::metrics::Metric;
-use super::instance::{Instance, Template};
+use super::instance::{Instance, Stopped, Template};
 use super::limits::{LimitReached, Limits, Made};
 use super::publish::{self, Origin, Published};
 use super::schema;
-use super::settings::Settings;
+use super::settings::{Isolation, Settings};
 use crate::event::Event;
 
 /// Instances kept warm: more calls at the same time than this are rare, and an instance costs memory.
@@ -27,8 +28,9 @@ const MAX_IDLE_INSTANCES: usize = 8;
 pub struct Plugin {
     template: Template,
     descriptor: lifecycle::Descriptor,
-    digest: String,
+    digest: Arc<str>,
     idle: Mutex<Vec<Instance>>,
+    health: Health,
 }
 
 /// What a filter said.
@@ -71,12 +73,15 @@ impl Plugin {
         );
         blocking(move || schema::check(&config_schema, &config)).await?;
         instance.configure(&template.config_text).await?;
-        Ok(Self {
+        let plugin = Self {
             template,
             descriptor,
-            digest,
-            idle: Mutex::new(vec![instance]),
-        })
+            digest: digest.into(),
+            idle: Mutex::default(),
+            health: Health::default(),
+        };
+        plugin.put_back(instance);
+        Ok(plugin)
     }
 
     /// A copy that shares nothing with the original: neither instances nor state nor metrics.
@@ -89,7 +94,7 @@ impl Plugin {
             config_text: self.template.config_text.clone(),
             shared: Arc::new(Shared::new(self.settings().clone(), &self.digest, kept)),
         };
-        Self::start(template, self.digest.clone()).await
+        Self::start(template, self.digest.to_string()).await
     }
 
     /// Its name in the chain.
@@ -134,6 +139,15 @@ impl Plugin {
         &self.template.shared.settings
     }
 
+    /// How it is doing.
+    pub fn health_report(&self) -> HealthReport {
+        self.health.report()
+    }
+
+    pub(super) fn health(&self) -> &Health {
+        &self.health
+    }
+
     pub(super) fn has_filter(&self) -> bool {
         self.template.hooks.filter.is_some()
     }
@@ -165,13 +179,13 @@ impl Plugin {
                     .await
             })
             .await
-            .map_err(|cause| self.error(Hook::Filter, event, cause, instance.last_lines()))?;
+            .map_err(|stopped| self.stopped(Hook::Filter, event, stopped, &instance))?;
         instance.filter = Some(hook);
         self.put_back(instance);
         match answer {
             Ok(filter::Verdict::Pass) => Ok(Verdict::Pass),
             Ok(filter::Verdict::Drop(reason)) => Ok(Verdict::Drop(one_line(&reason))),
-            Err(failure) => Err(self.error(Hook::Filter, event, failure.into(), Vec::new())),
+            Err(failure) => Err(self.error(Hook::Filter, event, failure.into())),
         }
     }
 
@@ -197,7 +211,7 @@ impl Plugin {
                     .await
             })
             .await
-            .map_err(|cause| self.error(Hook::Transform, event, cause, instance.last_lines()))?;
+            .map_err(|stopped| self.stopped(Hook::Transform, event, stopped, &instance))?;
         instance.transform = Some(hook);
         self.put_back(instance);
         let outcome = match answer {
@@ -205,7 +219,7 @@ impl Plugin {
             Ok(transform::Outcome::Replace(emissions)) => self.lift_all(emissions, event, origin),
             Err(failure) => Err(failure.into()),
         };
-        outcome.map_err(|cause| self.error(Hook::Transform, event, cause, Vec::new()))
+        outcome.map_err(|cause| self.error(Hook::Transform, event, cause))
     }
 
     fn lift_all(
@@ -260,11 +274,15 @@ impl Plugin {
         };
         prepared
             .await
-            .map_err(|error: LoadError| self.error(hook, event, Cause::Start(error.to_string()), Vec::new()))
+            .map_err(|error: LoadError| self.error(hook, event, Cause::Start(error.to_string())))
     }
 
-    /// Keeps an instance warm, unless it is due to be replaced.
+    /// Keeps an instance warm, unless it is due to be replaced. One that failed, or whose call was given up, never gets
+    /// here.
     fn put_back(&self, instance: Instance) {
+        if self.settings().isolation == Isolation::PerEvent {
+            return;
+        }
         let mut idle = self.idle();
         if !instance.is_worn() && idle.len() < MAX_IDLE_INSTANCES {
             idle.push(instance);
@@ -281,10 +299,28 @@ impl Plugin {
 
     /// The chain has made too much of an event, and this plugin was the last to add to it.
     pub(super) fn made_too_much(&self, event: &Event, limit: LimitReached) -> PluginError {
-        self.error(Hook::Transform, event, Cause::Limit(limit), Vec::new())
+        self.error(Hook::Transform, event, Cause::Limit(limit))
     }
 
-    fn error(&self, hook: Hook, event: &Event, cause: Cause, output: Vec<String>) -> PluginError {
+    /// The event is not shown to the plugin, because that failed too often.
+    pub(super) fn resting(&self, event: &Event, until: tokio::time::Instant) -> PluginError {
+        let hook = if self.has_filter() {
+            Hook::Filter
+        } else {
+            Hook::Transform
+        };
+        self.error(hook, event, Cause::Resting(until))
+    }
+
+    fn stopped(&self, hook: Hook, event: &Event, stopped: Stopped, instance: &Instance) -> PluginError {
+        PluginError {
+            output: instance.last_lines(),
+            frames: stopped.frames,
+            ..self.error(hook, event, stopped.cause)
+        }
+    }
+
+    fn error(&self, hook: Hook, event: &Event, cause: Cause) -> PluginError {
         PluginError {
             plugin: Arc::clone(self.name()),
             version: self.descriptor.version.clone(),
@@ -292,7 +328,10 @@ impl Plugin {
             event_id: event.id().into_owned(),
             event_type: event.ty().into_owned(),
             cause,
-            output,
+            output: Vec::new(),
+            frames: Vec::new(),
+            digest: Arc::clone(&self.digest),
+            on_failure: self.settings().on_failure,
         }
     }
 }

@@ -190,6 +190,7 @@ fn in_full(plugin: &Plugin) -> Value {
             value["percent"] = json!(percent);
         }
     }
+    value["health"] = json!(plugin.health_report());
     let metrics = plugin.metrics().into_iter().map(|(name, metric)| {
         let metric = match metric {
             Metric::Counter(value) => json!(value),

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
-use crate::dispatch::{Dispatcher, Received};
+use crate::dispatch::{Dispatcher, Received, Workspace};
 use crate::nats;
 use crate::receipt::Receipt;
 use crate::source::{SERVER_ENDS_NOW, structured};
@@ -224,9 +224,9 @@ impl Intake {
 }
 
 async fn dispatch_all(mut receiver: mpsc::UnboundedReceiver<Received>, dispatcher: Arc<Dispatcher>) {
-    let mut matches = Vec::new();
+    let mut workspace = Workspace::default();
     while let Some(received) = receiver.recv().await {
-        dispatcher.dispatch(received, &mut matches).await;
+        dispatcher.dispatch(received, &mut workspace).await;
     }
 }
 

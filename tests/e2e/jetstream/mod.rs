@@ -12,6 +12,7 @@ mod order;
 mod payloads;
 mod permissions;
 mod plugin_answers;
+mod plugin_failures;
 mod plugin_shadows;
 mod process_faults;
 mod raw_service;

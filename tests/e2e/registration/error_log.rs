@@ -224,7 +224,7 @@ async fn a_plugin_that_fails_is_in_the_log_both_ways() {
     };
     for _ in 0..3 {
         let answer = post(process.proxy_address(), outgoing.to_bytes()).await;
-        assert_eq!(answer.status, 503);
+        assert_eq!(answer.status, 422);
     }
     let logs = rig.control_plane.wait_for_logs(2, IN_TIME).await.unwrap();
     assert!(messages(&logs)[1].contains("suspect"), "{logs:?}");

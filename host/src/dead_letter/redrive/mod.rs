@@ -26,7 +26,7 @@ use super::{Archive, DeadLetter, ReadError, Selection};
 use crate::config::DeliveryConfig;
 use crate::delivery::{AttemptError, Outgoing, Policy, Recipient, Verdict};
 use crate::event::{Event, Malformed};
-use crate::plugins::{Chain, Context, Direction, Fate, Passage, Published};
+use crate::plugins::{Chain, Context, Direction, Fate, Passage, PluginError, Published};
 use crate::subject::Subject;
 use crate::subscription::Subscription;
 
@@ -226,7 +226,7 @@ impl Redrive {
             received_on: &received_on,
             receipt: 1,
         };
-        let passage = self.chain.run(&event, &context).await;
+        let passage = self.run_chain(&event, &context).await;
         let Passage { fate, published } = passage.map_err(|error| format!("plugin {}: {error}", error.plugin))?;
         if let Some(Published { by, .. }) = published.first() {
             // To go on without would settle the event as if it had been answered.
@@ -243,6 +243,22 @@ impl Redrive {
                 Ok(Vec::new())
             }
         }
+    }
+
+    /// Tries again where that may help, as for deliveries; in the end the dead letter stays where it is.
+    async fn run_chain(&self, event: &Event, context: &Context<'_>) -> Result<Passage, Box<PluginError>> {
+        for failed_attempts in 0.. {
+            let error = match self.chain.run(event, context).await {
+                Err(error) if error.may_help_to_retry() && failed_attempts < self.options.retries => error,
+                ended => return ended,
+            };
+            let rest = error.rests_until().map(|until| until - tokio::time::Instant::now());
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(error),
+                () = tokio::time::sleep(rest.unwrap_or_else(|| self.pause_after(failed_attempts))) => {}
+            }
+        }
+        unreachable!("there are more numbers than attempts")
     }
 
     async fn deliver(&self, event: &Event, letter: &DeadLetter) -> Result<(), String> {

@@ -7,6 +7,7 @@
 
 mod journal;
 mod life;
+mod plugin;
 mod process;
 mod reader;
 mod scenario;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::World;
 use super::journal::Ending;
+use super::plugin;
 use super::reader::{self, Reader};
 use super::server::{ACK_WAIT, Said};
 use super::service::{SUBSCRIPTIONS, Script};
@@ -20,7 +21,7 @@ use crate::budget::Budget;
 use crate::delivery::Deliveries;
 use crate::delivery::outside::Outside;
 use crate::dispatch::Dispatcher;
-use crate::plugins::{Chain, Plugins};
+use crate::plugins::Plugins;
 use crate::source::jetstream::{Command, Ledger};
 use crate::subject::Subject;
 use crate::subscription::{Interest, Subscription};
@@ -86,7 +87,7 @@ impl Process {
             life,
             ledger: Arc::clone(&ledger),
             budget: Arc::clone(&budget),
-            dispatcher: dispatcher(&deliveries),
+            dispatcher: dispatcher(world, &deliveries),
             arrivals,
             to_server,
             link: Arc::clone(&link),
@@ -205,7 +206,7 @@ async fn tell(
     }
 }
 
-fn dispatcher(deliveries: &Arc<Deliveries>) -> Dispatcher {
+fn dispatcher(world: &World, deliveries: &Arc<Deliveries>) -> Dispatcher {
     let subscription = |id: &str, pattern| Subscription {
         id: id.to_owned(),
         event: Subject::pattern(pattern).expect("a subject"),
@@ -218,11 +219,10 @@ fn dispatcher(deliveries: &Arc<Deliveries>) -> Dispatcher {
         subscription(first, "wanted.>"),
         subscription(second, "wanted.twice"),
     ]);
-    let chain = Chain::new(1, Vec::new());
     Dispatcher {
         // Nobody changes it.
         interest: watch::channel(Arc::new(interest)).1,
-        plugins: Arc::new(Plugins::new(chain)),
+        plugins: Arc::new(Plugins::rehearsed(plugin::chain(&world.scenario, &world.journal))),
         deliveries: Arc::clone(deliveries),
         dedupe: Arc::default(),
         comes_twice: Arc::default(),

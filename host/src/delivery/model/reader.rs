@@ -17,10 +17,9 @@ use super::scenario::{Kind, Planned};
 use super::server::{Said, Sent};
 use super::wire::{Link, Sender};
 use crate::budget::Budget;
-use crate::dispatch::{Dispatcher, Received};
+use crate::dispatch::{Dispatcher, Received, Workspace};
 use crate::receipt::Receipt;
 use crate::source::jetstream::{Arrival, Continuity, Gap, Ledger, Number, Place, Places, Progress, Turn};
-use crate::subscription::Match;
 
 /// As in the reader of a stream.
 const STUCK_INTERVAL: Duration = Duration::from_millis(100);
@@ -43,7 +42,7 @@ pub(super) struct Reader {
 /// What the reader begins with.
 #[derive(Default)]
 pub(super) struct State {
-    matches: Vec<Match>,
+    workspace: Workspace,
     inbox: u64,
     /// Messages that came while an answer was waited for.
     earlier: VecDeque<Subject>,
@@ -271,7 +270,7 @@ impl Reader {
         let place = Place::of(&reply).expect("the server made it");
         self.state.continuity.take(place.sequence);
         if let Some(received) = self.received(reply, place) {
-            self.dispatcher.dispatch(received, &mut self.state.matches).await;
+            self.dispatcher.dispatch(received, &mut self.state.workspace).await;
         }
     }
 

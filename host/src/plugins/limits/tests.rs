@@ -4,7 +4,6 @@ use tokio::runtime::Builder;
 
 use super::*;
 use crate::plugins::compile::Compiler;
-use crate::plugins::error::Cause;
 use crate::plugins::host::Host;
 use crate::plugins::imports::Shared;
 use crate::plugins::instance::{limited, limited_store};
@@ -82,7 +81,7 @@ impl HandMade {
         let started = runtime.block_on(limited(&host, &mut store, limits.call_time, async |store| {
             pre.instantiate_async(store).await
         }));
-        started.err().map(|cause: Cause| cause.to_string())
+        started.err().map(|stopped| stopped.cause.to_string())
     }
 }
 

@@ -21,9 +21,9 @@ use super::ledger::Ledger;
 use super::place::{Place, Places};
 use super::recovery::recover;
 use crate::budget::Budget;
+use crate::dispatch::Workspace;
 use crate::jetstream_api::ApiError;
 use crate::nats;
-use crate::subscription::Match;
 
 /// Pauses between attempts to get a consumer.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -60,7 +60,7 @@ pub(super) struct Reader {
     /// Whether something may have been lost between the server and us.
     is_in_doubt: bool,
     is_full: bool,
-    matches: Vec<Match>,
+    workspace: Workspace,
 }
 
 /// Why pulling was interrupted.
@@ -100,7 +100,7 @@ impl Reader {
             connection: (String::new(), 0),
             is_in_doubt: false,
             is_full: false,
-            matches: Vec::new(),
+            workspace: Workspace::default(),
         }
     }
 

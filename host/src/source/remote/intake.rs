@@ -13,10 +13,9 @@ use super::open::{EventKey, OpenEvents};
 use super::page::Listed;
 use super::plan::Query;
 use crate::budget::{Budget, Held};
-use crate::dispatch::{Dispatcher, Received};
+use crate::dispatch::{Dispatcher, Received, Workspace};
 use crate::event::from_api_form;
 use crate::receipt::{Polled, Receipt};
-use crate::subscription::Match;
 
 /// While memory is full, it is looked at this often whether something in it is stuck.
 const STUCK_INTERVAL: Duration = Duration::from_millis(100);
@@ -55,7 +54,7 @@ pub(super) struct Intake {
     /// Time after which what is listed is too old to go on with; also the pause for what makes room.
     patience: Duration,
     is_full_reported: bool,
-    matches: Vec<Match>,
+    workspace: Workspace,
 }
 
 /// Why not everything was taken on. Nothing is lost: it will be listed again.
@@ -80,7 +79,7 @@ impl Intake {
             budget,
             patience,
             is_full_reported: false,
-            matches: Vec::new(),
+            workspace: Workspace::default(),
         }
     }
 
@@ -117,7 +116,7 @@ impl Intake {
             payload: from_api_form(listed).map_err(|error| Box::new((Bytes::copy_from_slice(listed), error))),
             receipt,
         };
-        self.dispatcher.dispatch(received, &mut self.matches).await;
+        self.dispatcher.dispatch(received, &mut self.workspace).await;
     }
 
     async fn room_for(&self, bytes: usize) -> Result<Held, Interrupted> {

@@ -2,6 +2,7 @@
 //!
 //! Called by the `evaluate` hook. It knows nothing of the configuration.
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -12,6 +13,11 @@ use crate::{on_host, on_wasi};
 const HUGE_REASON_BYTES: usize = 16 << 20;
 const HOARDED_BYTES: usize = 1 << 20;
 const LEAKED_BYTES: usize = 1 << 10;
+
+thread_local! {
+    /// Calls of this instance that were told to fail, and did.
+    static FAILED: Cell<u32> = const { Cell::new(0) };
+}
 
 /// Behaves as told; passes when the order is for another place.
 pub(crate) fn behave(behaviour: Behaviour, count: u32, event: &CloudEvent) -> Result<Verdict, Failure> {
@@ -40,7 +46,11 @@ pub(crate) fn behave(behaviour: Behaviour, count: u32, event: &CloudEvent) -> Re
         }
         Behaviour::BadUtf8 => return Ok(Verdict::Drop(not_utf8())),
         Behaviour::HugeReason => return Ok(Verdict::Drop("x".repeat(HUGE_REASON_BYTES))),
-        Behaviour::Transient => return Err(Failure::Transient("told to fail for now".to_owned())),
+        Behaviour::Transient => return Err(transient()),
+        Behaviour::TransientAtFirst if FAILED.get() < count => {
+            FAILED.set(FAILED.get() + 1);
+            return Err(transient());
+        }
         Behaviour::Permanent => {
             return Err(Failure::Permanent("told to fail for good".to_owned()));
         }
@@ -53,6 +63,10 @@ pub(crate) fn behave(behaviour: Behaviour, count: u32, event: &CloudEvent) -> Re
         _ => {}
     }
     Ok(Verdict::Pass)
+}
+
+fn transient() -> Failure {
+    Failure::Transient("told to fail for now".to_owned())
 }
 
 /// Calls nothing, so that only the host's clock can end it.

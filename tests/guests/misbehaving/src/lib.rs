@@ -47,6 +47,7 @@
 //! - `state-count`: counts events in the state, a counter and a gauge; the reason says how many
 //! - `state-text`: adds to a text
 //! - `transient`, `permanent`: answers with that failure
+//! - `transient-at-first`: answers the first `count` calls like `transient`, and passes after that
 //! - `drop`: drops with the reason "not wanted"
 //! - `state`: drops, and the reason says what `state.get` answered: "denied", "quota exceeded", "absent" or "present"
 //!

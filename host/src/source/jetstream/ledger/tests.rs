@@ -153,6 +153,7 @@ async fn an_event_goes_on_where_it_was_given_back() {
     admitted(&ledger, 2, key);
     let progress = vec![PartProgress {
         part: 7,
+        is_unprepared: false,
         is_settled: false,
         attempts: 3,
         first_attempt: None,

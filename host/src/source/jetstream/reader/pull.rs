@@ -230,7 +230,7 @@ impl Reader {
         self.continuity.take(place.sequence);
         if let Some(received) = self.received(message, reply, place) {
             let dispatcher = Arc::clone(&self.settings.dispatcher);
-            dispatcher.dispatch(received, &mut self.matches).await;
+            dispatcher.dispatch(received, &mut self.workspace).await;
         }
     }
 

@@ -58,6 +58,7 @@ async fn what_was_known_of_its_parts_comes_back_with_an_event() {
     poll(&open, &["1"], &[A]);
     let progress = vec![PartProgress {
         part: 7,
+        is_unprepared: false,
         is_settled: true,
         attempts: 2,
         first_attempt: None,
