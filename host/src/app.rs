@@ -78,7 +78,7 @@ pub async fn run(
     let Signals { shutdown, hangups } = signals;
     let counters = Arc::new(Counters::default());
     let answers = Arc::new(Answers::default());
-    let host = Arc::new(Host::new(compiler).map_err(RunError::Engine)?);
+    let host = Arc::new(Host::new(compiler.cached_in(config.plugins_cache_dir.as_deref())).map_err(RunError::Engine)?);
     let (reloader, plugin_control) = Reloader::start(host, config.clone()).await?;
     let plugins = reloader.plugins();
 

@@ -1,6 +1,7 @@
 //! Turns the process into the app: arguments, configuration, logs, signals, exit code.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
             print(concat!("distributor ", env!("CARGO_PKG_VERSION"), "\n"));
             ExitCode::SUCCESS
         }
-        Command::Plugin(PluginCommand::Compile) => or_exit_1(run_compiler()),
+        Command::Plugin(PluginCommand::Compile { memory_limit }) => or_exit_1(run_compiler(memory_limit)),
         Command::Run | Command::Check | Command::DeadLetter(_) => match configured() {
             Err(errors) => {
                 eprintln!("{errors}");
@@ -182,7 +183,7 @@ fn environment(name: &str) -> Option<String> {
 
 /// Plugins are compiled by this executable in another process.
 fn compiler() -> Compiler {
-    std::env::current_exe().map_or(Compiler::InProcess, Compiler::Child)
+    Compiler::child(PathBuf::from("/proc/self/exe"))
 }
 
 fn or_exit_1(result: Result<(), String>) -> ExitCode {

@@ -80,7 +80,7 @@ fn filtering(criterion: &mut Criterion) {
         ..FilterLists::default()
     };
     let chain = runtime.block_on(async {
-        let host = Arc::new(Host::new(Compiler::InProcess).expect("the engine can be set up"));
+        let host = Arc::new(Host::new(Compiler::in_process()).expect("the engine can be set up"));
         let filter = load(&host, DEFAULT_FILTER_COMPONENT, default_filter_settings(&lists)).await;
         Chain::new(1, vec![Arc::new(filter.expect("the default filter can be loaded"))])
     });
@@ -136,7 +136,7 @@ fn stock_plugins(criterion: &mut Criterion) {
             ..Settings::named(name)
         };
         let chain = runtime.block_on(async {
-            let host = Arc::new(Host::new(Compiler::InProcess).expect("the engine can be set up"));
+            let host = Arc::new(Host::new(Compiler::in_process()).expect("the engine can be set up"));
             let plugin = load(&host, &component, settings).await.expect("it can be loaded");
             Chain::new(1, vec![Arc::new(plugin)])
         });

@@ -231,7 +231,7 @@ impl App {
             config,
             listeners,
             interest.clone(),
-            Compiler::InProcess,
+            Compiler::in_process(),
             signals.clone(),
         );
         Self {

@@ -21,6 +21,8 @@
 mod harness;
 
 mod access;
+mod compiling;
+mod compiling_costs;
 mod configuration;
 mod control_plane;
 mod dead_letters;
@@ -29,6 +31,7 @@ mod filtering;
 mod forwarding;
 mod hostile_plugins;
 mod jetstream;
+mod museum;
 mod outages;
 mod payloads;
 mod plugin_breaker;

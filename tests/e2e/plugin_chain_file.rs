@@ -197,7 +197,7 @@ async fn a_self_test_leaves_nothing_in_the_state_of_the_plugin() {
          selftest = [{{ event = \"event.json\", expect = \"drop\" }}]\n"
     );
     let folder = PluginFolder::with_manifest(&manifest).file("event.json", event("e").to_bytes());
-    let host = Arc::new(Host::new(Compiler::InProcess).unwrap());
+    let host = Arc::new(Host::new(Compiler::in_process()).unwrap());
     let chain = built(&host, &folder, None).await.unwrap();
     let context = Context {
         direction: Direction::Incoming,
@@ -221,7 +221,7 @@ async fn plugins_of_the_previous_chain_are_taken_over_when_nothing_of_theirs_cha
         )
     };
     let folder = PluginFolder::with_manifest(&(entry("a", "keep") + &entry("b", "keep")));
-    let host = Arc::new(Host::new(Compiler::InProcess).unwrap());
+    let host = Arc::new(Host::new(Compiler::in_process()).unwrap());
     let first = built(&host, &folder, None).await.unwrap();
     let folder = folder.file("plugins.toml", entry("b", "drop") + &entry("a", "keep"));
     let second = built(&host, &folder, Some(&first)).await.unwrap();

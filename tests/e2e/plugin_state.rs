@@ -25,7 +25,7 @@ const WITH_STATE: Grants = Grants {
 };
 
 fn host() -> Arc<Host> {
-    Arc::new(Host::new(Compiler::InProcess).unwrap())
+    Arc::new(Host::new(Compiler::in_process()).unwrap())
 }
 
 async fn answer(chain: &Chain) -> String {

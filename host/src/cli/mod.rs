@@ -56,7 +56,11 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
     /// Compile a component from standard input to native code on standard output, for the sidecar itself.
-    Compile,
+    Compile {
+        /// Memory it may take, in bytes.
+        #[arg(long, hide = true)]
+        memory_limit: Option<u64>,
+    },
 }
 
 /// The text of `distributor check`.
@@ -67,7 +71,10 @@ pub async fn check(config: &Config, lookup: Lookup<'_>, compiler: Compiler) -> a
     use std::fmt::Write;
 
     let mut text = report::effective(config, lookup);
-    let host = Arc::new(Host::new(compiler).map_err(|error| anyhow::anyhow!("cannot set up WebAssembly: {error:#}"))?);
+    let host = Arc::new(
+        Host::new(compiler.cached_in(config.plugins_cache_dir.as_deref()))
+            .map_err(|error| anyhow::anyhow!("cannot set up WebAssembly: {error:#}"))?,
+    );
     let chain = build_chain(&host, config, config.plugins_dir.as_deref(), 1, None).await?;
     writeln!(text, "Chain")?;
     for plugin in &chain.plugins {

@@ -111,7 +111,7 @@ variables! {
         SERVICE_FILTER List "" "Services whose events are delivered; empty: all."
         PLUGINS_DIR Text "" "Directory with `plugins.toml` and WebAssembly components, run after the built-in filter. Changes take effect while it runs. Empty: the built-in filter alone."
         PLUGINS_POLL_INTERVAL Duration "30s" "Pause between two looks at that directory, for file systems and nodes that do not tell of changes."
-        PLUGINS_CACHE_DIR Text "" "Private directory for the last plugins that worked, so that a restart comes up while those in `PLUGINS_DIR` are broken. Best on a volume that outlives the container. Empty: one in the system's folder for temporary files; `off`: none."
+        PLUGINS_CACHE_DIR Text "" "Private directory for the native code of plugins, so that they are compiled once, and for the last plugins that worked, so that a restart comes up while those in `PLUGINS_DIR` are broken. Best on a volume that outlives the container. Empty: one in the system's folder for temporary files; `off`: none."
         PLUGINS_TRUSTED_KEYS List "" "Public keys of minisign (`RW…`). Set: every component in a file needs a signature `<file>.minisig` by one of them. Empty: none does."
         PLUGINS_TRUSTED_KEYS_FILE Text "" "File with such keys, one in each line, in place of the list; read again whenever plugins are loaded."
     ]

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::compile::CompileError;
 use super::limits::LimitReached;
+use super::load::CONTRACT_VERSION;
 use super::settings::OnFailure;
 use crate::event::Malformed;
 
@@ -16,6 +17,14 @@ pub enum LoadError {
     /// Not compiled.
     #[error("cannot be compiled: {0}")]
     Compile(#[from] CompileError),
+    /// Built for another major version of the contract.
+    #[error(
+        "was built for contract {0}, and this host speaks {CONTRACT_VERSION}: rebuild it against this host's wit/world.wit, or run the distributor that it was built for"
+    )]
+    Contract(String),
+    /// Native code that is not taken.
+    #[error("{0}")]
+    Precompiled(&'static str),
     /// Imports that nobody provides.
     #[error("wants what this host does not have: {}", .0.join("; "))]
     Imports(Vec<String>),
@@ -32,13 +41,13 @@ pub enum LoadError {
     #[error("describes itself badly: {0}")]
     Descriptor(String),
     /// A call at load time failed.
-    #[error("{0}")]
+    #[error("{0}; mend the plugin, or `[plugin.config]` of its entry")]
     Call(String),
     /// The schema of its configuration is none.
     #[error("has a `config-schema` that cannot be used, for its author to correct: {0}")]
     Schema(String),
     /// Its schema or `configure` found faults.
-    #[error("does not accept its configuration: {}", joined(.0))]
+    #[error("does not accept its configuration: {}; mend `[plugin.config]` of its entry", joined(.0))]
     Config(Vec<ConfigProblem>),
 }
 

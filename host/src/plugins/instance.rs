@@ -87,7 +87,7 @@ impl Template {
         };
         let signature = |error: wasmtime::Error| {
             LoadError::Exports(format!(
-                "has a function with another signature than the contract: {error:#}"
+                "has a function with another signature than the contract: {error:#}; rebuild it against this host's wit/world.wit"
             ))
         };
         let lifecycle = self.hooks.lifecycle.load(&mut store, &instance).map_err(signature)?;

@@ -19,6 +19,14 @@ use super::settings::Settings;
 /// Version of the contract, as it stands behind the `@` of its interfaces.
 pub const CONTRACT_VERSION: &str = "1.0.0";
 const CONTRACT_PACKAGE: &str = "keptn:distributor/";
+/// What a component may import of the contract: interfaces and their functions. A later minor version has more.
+pub(super) const OFFERED: [(&str, &[&str]); 5] = [
+    ("types", &[]),
+    ("logging", &["enabled", "log"]),
+    ("config", &["get", "get-list"]),
+    ("metrics", &["add", "set"]),
+    ("state", &["get", "set", "delete", "increment", "set-if-absent"]),
+];
 
 /// Makes a plugin of a component: compile, link, describe, and configure a first instance.
 ///
@@ -26,10 +34,9 @@ const CONTRACT_PACKAGE: &str = "keptn:distributor/";
 /// Why it is not usable, in words for the person who built it.
 pub async fn load(host: &Arc<Host>, component: &[u8], settings: Settings) -> Result<Plugin, LoadError> {
     let linked = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
-    let native = host.compiler.compile(component).await?;
     let digest = hex(&Sha256::digest(component));
-    let component = host.deserialize(&native).map_err(linked)?;
-    drop(native);
+    let component = host.component(component).await?;
+    check_version(host, &component)?;
     check_imports(host, &component)?;
     check_declared(&component, &settings.limits).map_err(LoadError::TooBig)?;
     let pre = host.linker.instantiate_pre(&component).map_err(linked)?;
@@ -44,15 +51,48 @@ pub async fn load(host: &Arc<Host>, component: &[u8], settings: Settings) -> Res
     Plugin::start(template, digest).await
 }
 
+/// A component of another major version is wrong in every part: one sentence says it better than a list.
+fn check_version(host: &Host, component: &Component) -> Result<(), LoadError> {
+    let component_type = component.component_type();
+    let imports = component_type.imports(&host.engine).map(|(name, _)| name.to_owned());
+    let exports = component_type.exports(&host.engine).map(|(name, _)| name.to_owned());
+    let names: Vec<_> = imports.chain(exports).collect();
+    let ours = major(CONTRACT_VERSION);
+    let versions = names.iter().filter_map(|name| contract_interface(name));
+    match versions
+        .map(|(_, version)| version)
+        .find(|version| major(version) != ours)
+    {
+        None => Ok(()),
+        Some(other) => Err(LoadError::Contract(other.to_owned())),
+    }
+}
+
+/// The interface and its version, of a name that is one of the contract's.
+fn contract_interface(name: &str) -> Option<(&str, &str)> {
+    let interface = name.strip_prefix(CONTRACT_PACKAGE)?;
+    Some(interface.split_once('@').unwrap_or((interface, "without a number")))
+}
+
+fn major(version: &str) -> &str {
+    version.split('.').next().unwrap_or_default()
+}
+
 /// The linker stops at the first import it lacks, and names it in its own terms. Authors want all of them, and
 /// what to do.
 fn check_imports(host: &Host, component: &Component) -> Result<(), LoadError> {
     let mut missing = Vec::new();
     for (name, item) in component.component_type().imports(&host.engine) {
-        if !matches!(item.ty, ComponentItem::ComponentInstance(_) | ComponentItem::Type(_)) {
-            missing.push(format!("import `{name}` is not an interface of the contract"));
-        } else if let Some(remedy) = missing_import(name) {
-            missing.push(remedy);
+        match item.ty {
+            ComponentItem::ComponentInstance(instance) => {
+                let functions = instance.exports(&host.engine);
+                let functions = functions.filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
+                missing.extend(missing_import(name, functions.map(|(function, _)| function)));
+            }
+            ComponentItem::Type(_) => {}
+            _ => missing.push(format!(
+                "import `{name}` is not an interface of the contract; build it without"
+            )),
         }
     }
     if missing.is_empty() {
@@ -62,32 +102,30 @@ fn check_imports(host: &Host, component: &Component) -> Result<(), LoadError> {
     }
 }
 
-/// What to say about an import that the host does not provide; none when it does.
-fn missing_import(name: &str) -> Option<String> {
-    let interface = name.split_once('@').map_or(name, |(interface, _)| interface);
-    if let Some(ours) = interface.strip_prefix(CONTRACT_PACKAGE) {
-        let version = name.split_once('@').map_or("", |(_, version)| version);
-        return match (ours, version.split('.').next()) {
-            ("types" | "logging" | "config" | "metrics" | "state", Some("1")) => None,
-            (_, Some("1")) => Some(format!("import `{name}` is not part of contract {CONTRACT_VERSION}")),
-            _ => Some(wrong_version(name)),
+/// What to say about an import that the host does not provide; nothing when it does.
+fn missing_import<'a>(name: &str, mut functions: impl Iterator<Item = &'a str>) -> Option<String> {
+    if let Some((interface, _)) = contract_interface(name) {
+        let newer = |what: &str| {
+            format!(
+                "{what} is newer than this host, which speaks {CONTRACT_VERSION}: update the distributor, or build the plugin \
+                 without it"
+            )
         };
+        let Some((_, known)) = OFFERED.iter().find(|(offered, _)| *offered == interface) else {
+            return Some(newer(&format!("import `{name}`")));
+        };
+        let unknown = functions.find(|function| !known.contains(function))?;
+        return Some(newer(&format!("`{unknown}` of `{name}`")));
     }
-    match interface.split('/').next() {
+    match name.split('/').next() {
         Some("wasi:io" | "wasi:cli" | "wasi:clocks" | "wasi:random" | "wasi:filesystem" | "wasi:sockets") => None,
         Some("wasi:http") => Some(format!(
             "import `{name}`: plugins have no network; build without HTTP (for componentize-js: `disableFeatures: [\"http\", \"fetch-event\"]`)"
         )),
         _ => Some(format!(
-            "import `{name}` is unknown; a plugin may import `keptn:distributor` and WASI 0.2 only"
+            "import `{name}` is unknown; a plugin may import `keptn:distributor` and WASI 0.2 only: build it without"
         )),
     }
-}
-
-fn wrong_version(name: &str) -> String {
-    format!(
-        "`{name}` is of another version of the contract; this host speaks {CONTRACT_VERSION}: rebuild against its wit/world.wit"
-    )
 }
 
 impl Hooks {
@@ -112,12 +150,6 @@ fn missing_exports(pre: &InstancePre<State>, engine: &Engine, has_lifecycle: boo
         .exports(engine)
         .map(|(name, _)| name.to_owned())
         .collect();
-    if let Some(other) = exports
-        .iter()
-        .find(|name| name.strip_prefix(CONTRACT_PACKAGE).is_some() && !name.ends_with(&format!("@{CONTRACT_VERSION}")))
-    {
-        return LoadError::Exports(wrong_version(other));
-    }
     let mut text = if has_lifecycle {
         "exports `lifecycle`, but neither `filter` nor `transform`, so there is nothing it could do".to_owned()
     } else {

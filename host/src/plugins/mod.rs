@@ -29,7 +29,7 @@ mod manifest;
 mod mounts;
 mod output;
 mod plugin;
-mod private_dir;
+mod private_directory;
 mod problem;
 mod publish;
 mod reload;
@@ -54,7 +54,9 @@ pub use self::capture::{Capture, CaptureError, CaptureOptions, CaptureStatus};
 #[cfg(test)]
 pub(crate) use self::chain::Script;
 pub use self::chain::{Chain, Fate, Passage};
-pub use self::compile::{COMMAND as COMPILE_COMMAND, Compiler, run_child as run_compiler};
+pub use self::compile::{
+    COMMAND as COMPILE_COMMAND, Cgroup, CompileError, Compiler, Headroom, run_child as run_compiler,
+};
 pub use self::context::{Context, Direction};
 pub use self::demands::{NotReplaced, PluginControl, Replaced};
 pub use self::error::{Cause, ConfigProblem, Hook, LoadError, PluginError};
@@ -65,6 +67,7 @@ pub use self::imports::metrics::Metric;
 pub use self::limits::{LimitReached, Limits};
 pub use self::load::{CONTRACT_VERSION, load};
 pub use self::plugin::Plugin;
+pub use self::private_directory::{PrivateDirectory, PrivateDirectoryError};
 pub use self::problem::{ChainError, ChainProblem, Place};
 pub use self::publish::Published;
 pub use self::reload::Reloader;
@@ -124,5 +127,7 @@ async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) 
     done.expect("nothing in it panics, and it is never cancelled")
 }
 
+#[cfg(test)]
+mod contract_tests;
 #[cfg(test)]
 mod tests;

@@ -45,7 +45,7 @@ enum Found {
     /// What it held before.
     Seen,
     /// A chain that works.
-    Works(Chain, Arc<Look>, Copied),
+    Works(Box<Chain>, Arc<Look>, Copied),
 }
 
 impl Reloader {
@@ -166,7 +166,7 @@ impl Reloader {
             }
             Ok(Found::Works(chain, look, copied)) => {
                 self.has_files = !look.files.is_empty();
-                let answer = self.take(chain, trigger, begun);
+                let answer = self.take(*chain, trigger, begun);
                 keep(copied).await;
                 Ok(answer)
             }
@@ -195,7 +195,7 @@ impl Reloader {
             if let Some((built, copied)) = built {
                 self.seen = Some(look.digest);
                 return match built {
-                    Ok(chain) => Ok(Found::Works(chain, look, copied)),
+                    Ok(chain) => Ok(Found::Works(Box::new(chain), look, copied)),
                     Err(error) => Err(self.candidates.problems(&error, Some(&look))),
                 };
             }

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::directory::{self, Look};
 use super::load::hex;
-use super::private_dir;
+use super::private_directory::PrivateDirectory;
 
 /// Directory of all snapshots.
 const FOLDER: &str = "snapshots";
@@ -40,6 +40,7 @@ pub(super) struct Snapshot {
 #[derive(Debug)]
 pub(super) struct Prepared {
     snapshots: Arc<Snapshots>,
+    folder: PrivateDirectory,
     files: Vec<PathBuf>,
     complete: PathBuf,
     partial: PathBuf,
@@ -55,16 +56,23 @@ impl Snapshots {
         }
     }
 
+    fn folder(&self) -> io::Result<PrivateDirectory> {
+        PrivateDirectory::open(&self.cache_dir.join(FOLDER)).map_err(io::Error::other)
+    }
+
     /// The last one, if there is one.
     ///
     /// # Errors
     /// When the place is not to be trusted.
     pub(super) fn last(&self) -> io::Result<Option<Snapshot>> {
-        let link = self.cache_dir.join(FOLDER).join(&self.name);
+        if !self.cache_dir.join(FOLDER).exists() {
+            return Ok(None);
+        }
+        let folder = self.folder()?;
+        let link = folder.path().join(&self.name);
         if !link.exists() {
             return Ok(None);
         }
-        private_dir::open(&self.cache_dir, FOLDER)?;
         let directory = std::fs::canonicalize(&link)?;
         let taken = std::fs::symlink_metadata(&link)?.modified()?;
         Ok(Some(Snapshot { directory, taken }))
@@ -75,15 +83,16 @@ impl Snapshots {
     /// # Errors
     /// Why it cannot be copied.
     pub(super) fn prepare(self: &Arc<Self>, look: &Look) -> io::Result<Option<Prepared>> {
-        let folder = private_dir::open(&self.cache_dir, FOLDER)?;
+        let folder = self.folder()?;
         let name = format!("{}.{}", self.name, hex(&look.digest[..8]));
         // Another process with the same plugins does not write to the same directory.
-        let partial = folder.join(format!("{name}.{}", std::process::id()));
+        let partial = folder.path().join(format!("{name}.{}", std::process::id()));
         let prepared = Prepared {
             snapshots: Arc::clone(self),
             files: look.files.clone(),
-            complete: folder.join(&name),
+            complete: folder.path().join(&name),
             partial,
+            folder,
         };
         if !prepared.complete.exists() {
             let _ = std::fs::remove_dir_all(&prepared.partial);
@@ -126,7 +135,7 @@ impl Prepared {
             }
             std::fs::rename(&self.partial, &self.complete)?;
         }
-        let folder = self.snapshots.cache_dir.join(FOLDER);
+        let folder = self.folder.path();
         let name = self.complete.file_name().unwrap_or_default();
         let link = self.partial.with_extension("link");
         let _ = std::fs::remove_file(&link);

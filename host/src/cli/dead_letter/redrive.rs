@@ -91,8 +91,8 @@ async fn count(archive: &Archive, selection: &Selection, arguments: &RedriveArgu
 
 /// The plugins of the configuration: what runs in the sidecar, if that was started with the same.
 async fn chain(config: &Config, compiler: Compiler) -> Result<Chain, CommandError> {
-    let host =
-        Host::new(compiler).map_err(|error| CommandError::Plugins(format!("cannot set up WebAssembly: {error:#}")))?;
+    let host = Host::new(compiler.cached_in(config.plugins_cache_dir.as_deref()))
+        .map_err(|error| CommandError::Plugins(format!("cannot set up WebAssembly: {error:#}")))?;
     let chain = build_chain(&Arc::new(host), config, config.plugins_dir.as_deref(), 1, None).await;
     chain.map_err(|error| CommandError::Plugins(error.to_string()))
 }

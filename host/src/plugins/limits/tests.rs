@@ -64,7 +64,7 @@ impl HandMade {
     /// Why it does not start; none when it does.
     fn refusal(&self, limits: &Limits) -> Option<String> {
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
-        let host = Host::new(Compiler::InProcess).unwrap();
+        let host = Host::new(Compiler::in_process()).unwrap();
         let component = Component::new(&host.engine, self.to_bytes()).unwrap();
         if let Err(limit) = check_declared(&component, limits) {
             return Some(format!("before the start: {limit}"));
