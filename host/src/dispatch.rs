@@ -3,7 +3,7 @@
 //! Called by a source for each event, in the order they were received. It does not know how events arrive.
 //!
 //! The chain runs here, in the task that reads, because most events are dropped or kept within microseconds. One that is
-//! not through at once goes to its lane as it is, and the rest is done there ([`passage`]).
+//! not through at once goes to its lane as it is, and the rest is done there (`passage`).
 
 mod passage;
 
