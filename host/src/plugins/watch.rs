@@ -4,15 +4,13 @@
 //! nothing after the first time. Notices may be missing (network file systems, sandboxes, no watches left, a directory
 //! that was mounted anew), so that it is looked at regularly as well. It does not know what is in the files.
 
-use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
-use rustix::io::Errno;
-use tokio::io::unix::AsyncFd;
+use notify::event::{AccessKind, AccessMode};
+use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::directory::{self, State};
@@ -21,27 +19,14 @@ use super::directory::{self, State};
 const QUIET: Duration = Duration::from_millis(250);
 /// But no longer than this.
 const MAX_WAIT: Duration = Duration::from_secs(2);
-/// What may change the content. Not access: reading would be noticed, and followed by reading.
-const FLAGS: WatchFlags = WatchFlags::CREATE
-    .union(WatchFlags::MOVED_TO)
-    .union(WatchFlags::MOVED_FROM)
-    .union(WatchFlags::DELETE)
-    .union(WatchFlags::CLOSE_WRITE)
-    .union(WatchFlags::MODIFY)
-    .union(WatchFlags::ATTRIB)
-    .union(WatchFlags::DELETE_SELF)
-    .union(WatchFlags::MOVE_SELF)
-    .union(WatchFlags::ONLYDIR);
-/// Notices that are read at once, in bytes.
-const BUFFER_BYTES: usize = 4096;
-
 /// Watches one directory.
 #[derive(Debug)]
 pub(super) struct Watch {
     directory: PathBuf,
     /// None while the kernel tells nothing.
-    notices: Option<Notices>,
+    watcher: Option<RecommendedWatcher>,
     is_silence_said: bool,
+    noticed: Arc<Notify>,
     poll: Interval,
     seen: State,
     /// When files have begun to change, and when they changed last.
@@ -54,8 +39,9 @@ impl Watch {
         let mut poll = tokio::time::interval_at(Instant::now() + poll_interval, poll_interval);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watch = Self {
-            notices: None,
+            watcher: None,
             is_silence_said: false,
+            noticed: Arc::default(),
             poll,
             // Notices first, so that nothing falls between them and this.
             seen: State::Missing,
@@ -69,7 +55,7 @@ impl Watch {
 
     /// Whether the kernel tells of changes.
     pub(super) fn has_notices(&self) -> bool {
-        self.notices.is_some()
+        self.watcher.is_some()
     }
 
     /// Waits for the next change. May be dropped at any time.
@@ -77,8 +63,10 @@ impl Watch {
         loop {
             let settled = self.changing.map(|(first, last)| (last + QUIET).min(first + MAX_WAIT));
             let is_poll = tokio::select! {
-                notice = next(self.notices.as_ref()) => {
-                    self.noticed(&notice);
+                () = self.noticed.notified() => {
+                    let now = Instant::now();
+                    let (first, _) = self.changing.unwrap_or((now, now));
+                    self.changing = Some((first, now));
                     false
                 }
                 () = tokio::time::sleep_until(settled.unwrap_or_else(Instant::now)), if settled.is_some() => true,
@@ -106,93 +94,52 @@ impl Watch {
         state.await.unwrap_or(State::Missing)
     }
 
-    fn noticed(&mut self, notice: &io::Result<Notice>) {
-        let now = Instant::now();
-        let (first, _) = self.changing.unwrap_or((now, now));
-        self.changing = Some((first, now));
-        if !matches!(notice, Ok(Notice::Changed)) {
-            // Gone, or moved; what is in its place is found by looking.
-            self.notices = None;
-        }
-    }
-
-    /// Asks the kernel for notices, unless it gives them already.
+    /// Asks the kernel for notices, again each time: what is there now may not be the directory of before, which it tells
+    /// nothing of when that was mounted anew.
     fn listen(&mut self) {
-        if self.notices.is_some() {
-            return;
-        }
-        match Notices::of(&self.directory) {
-            Ok(notices) => {
-                self.notices = Some(notices);
+        match self.watch() {
+            Ok(watcher) => {
+                self.watcher = Some(watcher);
                 self.is_silence_said = false;
             }
-            Err(error) if !self.is_silence_said => {
-                self.is_silence_said = true;
-                let interval = humantime::format_duration(self.poll.period());
-                tracing::warn!(
-                    directory = %self.directory.display(), %error,
-                    "changes of PLUGINS_DIR are not notified; it is looked at every {interval} (PLUGINS_POLL_INTERVAL)"
-                );
-            }
-            Err(_) => {}
-        }
-    }
-}
-
-/// What the kernel says.
-#[derive(Debug, PartialEq, Eq)]
-enum Notice {
-    Changed,
-    /// There will be no more.
-    Ended,
-}
-
-/// Notices of one directory.
-#[derive(Debug)]
-struct Notices(AsyncFd<OwnedFd>);
-
-impl Notices {
-    #[expect(
-        deprecated,
-        reason = "it takes whatever calls itself a descriptor, which is why its successor is unsafe; an `OwnedFd` is one"
-    )]
-    fn of(directory: &Path) -> io::Result<Self> {
-        let notices = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        inotify::add_watch(&notices, directory, FLAGS)?;
-        AsyncFd::new(notices).map(Self)
-    }
-
-    /// Reads all there are.
-    async fn next(&self) -> io::Result<Notice> {
-        loop {
-            let mut ready = self.0.readable().await?;
-            let read = ready.try_io(|notices| {
-                let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
-                let mut reader = Reader::new(notices.get_ref(), &mut buffer);
-                let mut all = None;
-                loop {
-                    match reader.next() {
-                        Ok(event) => {
-                            let ended = ReadFlags::IGNORED | ReadFlags::UNMOUNT | ReadFlags::MOVE_SELF;
-                            let is_ended = all == Some(Notice::Ended) || event.events().intersects(ended);
-                            all = Some(if is_ended { Notice::Ended } else { Notice::Changed });
-                        }
-                        Err(Errno::WOULDBLOCK) => return all.ok_or_else(|| io::ErrorKind::WouldBlock.into()),
-                        Err(error) => return Err(error.into()),
-                    }
+            Err(error) => {
+                if !self.is_silence_said {
+                    let interval = humantime::format_duration(self.poll.period());
+                    tracing::warn!(
+                        directory = %self.directory.display(), %error,
+                        "changes of PLUGINS_DIR are not notified; it is looked at every {interval} (PLUGINS_POLL_INTERVAL)"
+                    );
                 }
-            });
-            if let Ok(notice) = read {
-                return notice;
+                self.is_silence_said = true;
             }
         }
     }
+
+    fn watch(&mut self) -> notify::Result<RecommendedWatcher> {
+        let mut watcher = if let Some(mut watcher) = self.watcher.take() {
+            // It fails where there is nothing left to unwatch.
+            let _ = watcher.unwatch(&self.directory);
+            watcher
+        } else {
+            let noticed = Arc::clone(&self.noticed);
+            let handler = move |event: notify::Result<Event>| {
+                if event.map_or(true, |event| !is_access(event.kind)) {
+                    noticed.notify_one();
+                }
+            };
+            RecommendedWatcher::new(handler, Config::default())?
+        };
+        watcher.watch(&self.directory, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    }
 }
 
-async fn next(notices: Option<&Notices>) -> io::Result<Notice> {
-    match notices {
-        Some(notices) => notices.next().await,
-        None => std::future::pending().await,
+/// Reading changes nothing, and would be noticed, and followed by reading.
+fn is_access(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
+        EventKind::Access(_) => true,
+        _ => false,
     }
 }
 
@@ -246,11 +193,11 @@ mod tests {
         let mut watch = Watch::start(folder.path(), Duration::from_millis(10));
         // As where the kernel has none: asking again fails as well.
         watch.directory = folder.path().join("not-yet");
-        watch.notices = None;
+        watch.watcher = None;
         watch.seen = State::Missing;
         std::fs::create_dir(&watch.directory).unwrap();
         check_seen(&mut watch).await;
-        watch.notices = None;
+        watch.watcher = None;
         std::fs::write(watch.directory.join("a"), "1").unwrap();
         check_seen(&mut watch).await;
     }
