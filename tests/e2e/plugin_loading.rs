@@ -52,8 +52,8 @@ async fn every_problem_that_a_plugin_finds_in_its_configuration_is_listed_with_i
         )
     };
     let expected = [
-        line(7, 13, "/behaviour: told to reject"),
-        line(8, 8, "/only: told to reject this as well"),
+        line(8, 13, "/behaviour: told to reject"),
+        line(9, 8, "/only: told to reject this as well"),
     ];
     assert_eq!(problems, expected.concat());
 

@@ -62,9 +62,9 @@ async fn a_looping_key_holds_up_no_other_key_and_no_probe() {
     let beside = p99(&journal, "beside", planned);
     assert!(!journal.iter().any(|request| event_id(request).starts_with("bad")));
     eprintln!("p99 {steady:?}, beside a loop {beside:?}; slowest probe {slowest_probe:?}");
-    // Generous: other tests run at the same time.
+    // Generous: other tests run at the same time. Held up, events would wait for a second.
     assert!(
-        beside < steady * 2 + Duration::from_millis(200),
+        beside < steady * 2 + Duration::from_millis(500),
         "{steady:?} {beside:?}"
     );
     assert!(slowest_probe < Duration::from_millis(500), "{slowest_probe:?}");
