@@ -120,6 +120,12 @@ impl Candidates {
     }
 }
 
+/// The last chain that worked with this configuration, of the copy that the sidecar keeps.
+pub async fn last_good_chain(host: &Arc<Host>, config: &Config) -> Option<Chain> {
+    let candidates = Candidates::new(Arc::clone(host), config.clone());
+    candidates.restore().await.map(|(chain, _)| chain)
+}
+
 /// Whether two chains do the same.
 pub(super) fn is_same(current: &Chain, other: &Chain) -> bool {
     let is_same = |(a, b): (&Arc<Plugin>, &Arc<Plugin>)| {

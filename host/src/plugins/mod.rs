@@ -50,6 +50,7 @@ use arc_swap::ArcSwap;
 pub use self::breaker::BreakerState;
 pub use self::build::{build_chain, default_filter_settings};
 pub use self::builtins::{BUILTINS, Builtin, DEFAULT_FILTER, DEFAULT_FILTER_COMPONENT};
+pub use self::candidate::last_good_chain;
 pub use self::capture::{Capture, CaptureError, CaptureOptions, CaptureStatus};
 #[cfg(test)]
 pub(crate) use self::chain::Script;

@@ -268,6 +268,28 @@ async fn many_are_redriven_through_an_outage_by_two_at_once() {
 }
 
 #[tokio::test]
+async fn while_the_plugins_are_broken_the_last_that_worked_are_used() {
+    let site = Site::start().await;
+    let folder = PluginFolder::behaving("drop");
+    let cache = tempfile::tempdir().unwrap();
+    let cached = ("PLUGINS_CACHE_DIR", cache.path().to_str().unwrap());
+    let peers = Peers::start().await;
+    let mut sidecar = peers.process(&[ALL_TOPICS, folder.variable(), cached]).await;
+    sidecar.terminate().unwrap();
+    exit_code(&mut sidecar).await;
+    let folder = folder.file("plugins.toml", "no TOML");
+    site.store([letter_in("a", "bad"), letter_in("b", "good")]).await;
+
+    let variables = [folder.variable(), cached];
+    let (exit_code, stdout, stderr) = site.run_with(&["redrive", "--all"], &variables).await;
+
+    assert_eq!(exit_code, 0, "{stdout}{stderr}");
+    assert!(stderr.contains("through the last plugins that worked"), "{stderr}");
+    let accepted: Vec<_> = site.accepted().into_keys().collect();
+    assert_eq!(accepted, ["good"]);
+}
+
+#[tokio::test]
 async fn one_that_is_killed_loses_nothing_and_the_next_one_ends_the_work() {
     let site = Site::start().await;
     site.store(many(100)).await;

@@ -13,7 +13,7 @@ use super::{CommandError, RedriveArguments, needs_selection, open, say_nothing_f
 use crate::config::Config;
 use crate::dead_letter::redrive::{Options, Progress, Redrive, Summary};
 use crate::dead_letter::{Archive, Selection, Tally};
-use crate::plugins::{Chain, Compiler, Host, build_chain};
+use crate::plugins::{Chain, Compiler, Host, build_chain, last_good_chain};
 
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// After this many lines only every tenth is printed: a redrive may take hours.
@@ -89,12 +89,21 @@ async fn count(archive: &Archive, selection: &Selection, arguments: &RedriveArgu
     Ok(tally)
 }
 
-/// The plugins of the configuration: what runs in the sidecar, if that was started with the same.
+/// The plugins of the configuration: what runs in the sidecar, if that was started with the same. While those in the
+/// directory are broken, that are the last ones that worked.
 async fn chain(config: &Config, compiler: Compiler) -> Result<Chain, CommandError> {
     let host = Host::new(compiler.cached_in(config.plugins_cache_dir.as_deref()))
         .map_err(|error| CommandError::Plugins(format!("cannot set up WebAssembly: {error:#}")))?;
-    let chain = build_chain(&Arc::new(host), config, config.plugins_dir.as_deref(), 1, None).await;
-    chain.map_err(|error| CommandError::Plugins(error.to_string()))
+    let host = Arc::new(host);
+    let error = match build_chain(&host, config, config.plugins_dir.as_deref(), 1, None).await {
+        Ok(chain) => return Ok(chain),
+        Err(error) => error,
+    };
+    let Some(chain) = last_good_chain(&host, config).await else {
+        return Err(CommandError::Plugins(error.to_string()));
+    };
+    eprintln!("PLUGINS_DIR cannot be used; events go through the last plugins that worked: {error}");
+    Ok(chain)
 }
 
 /// Says how far it is, and takes signals: the first one ends the redrive after the attempts under way.
