@@ -190,12 +190,17 @@ async fn a_compiler_that_takes_too_much_ends_and_nothing_else_does() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_compiler_that_does_not_end_is_killed() {
-    let rig = Rig::new("echo $$ >\"$folder/id\"; exec sleep 1000");
-    let error = rig.load_error(rig.cached()).await;
+    let rig = Rig::new("echo $$ >\"$folder/id.new\"; mv \"$folder/id.new\" \"$folder/id\"; exec sleep 1000");
+    let id_file = rig.folder.path().join("id");
+    let time_flies_once_it_runs = async {
+        eventually(SOON, async || id_file.exists()).await.unwrap();
+        tokio::time::pause();
+    };
+    let (error, ()) = tokio::join!(rig.load_error(rig.cached()), time_flies_once_it_runs);
     assert!(error.contains("took longer than 2m"), "{error}");
-    let id = std::fs::read_to_string(rig.folder.path().join("id")).unwrap();
+    let id = std::fs::read_to_string(id_file).unwrap();
     let is_gone = async || {
         let status = std::fs::read_to_string(format!("/proc/{}/stat", id.trim()));
         status.is_err() || status.is_ok_and(|text| text.contains(") Z "))
@@ -270,6 +275,62 @@ async fn the_compiler_limits_itself_before_it_reads_the_component() {
     drop(stdin);
     let output = child.wait_with_output().await.unwrap();
     assert!(output.status.success() && output.stdout.len() > 100_000);
+}
+
+/// A directory with native code, and the chain file for it.
+fn native_folder(native: &[u8], allowed: bool) -> PluginFolder {
+    let allowed = if allowed { "allow_precompiled = true\n" } else { "" };
+    let manifest = format!(
+        "[[plugin]]\nname = \"suspect\"\ncomponent = \"suspect.cwasm\"\nsha256 = \"{}\"\n{allowed}\
+         [plugin.config]\nbehaviour = \"drop\"\nonly = \"bad\"\n",
+        digest(native)
+    );
+    PluginFolder::new()
+        .file("plugins.toml", manifest)
+        .file("suspect.cwasm", native)
+}
+
+#[tokio::test]
+async fn native_code_that_is_pinned_and_allowed_runs() {
+    let rig = Rig::new(REAL);
+    rig.load(rig.cached()).await.unwrap();
+    let native = std::fs::read(rig.entry()).unwrap();
+    let peers = Peers::start().await;
+    let folder = native_folder(&native, true);
+    let mut process = peers.process(&[ALL_TOPICS, folder.variable()]).await;
+
+    peers.publish_all([event("bad"), event("good")]).await;
+
+    assert_eq!(peers.delivered_ids(1).await, ["good"]);
+    process.terminate().unwrap();
+    assert_eq!(exit_code(&mut process).await, 0);
+    assert!(lines_with(&process, "in place of native code").is_empty());
+}
+
+#[tokio::test]
+async fn native_code_of_another_version_makes_way_for_the_component_beside_it() {
+    let component = guest("guest_misbehaving.wasm");
+    let folder = native_folder(&of_another_version(&component), true);
+    let (exit_code, _, error) = run_to_end(&["check"], &[folder.variable()]).await;
+    assert_eq!(exit_code, 1);
+    assert!(error.contains("compile it anew, or put the component"), "{error}");
+
+    let folder = folder.file("suspect.wasm", component);
+    let peers = Peers::start().await;
+    let process = peers.process(&[ALL_TOPICS, folder.variable()]).await;
+    peers.publish_all([event("bad"), event("good")]).await;
+    assert_eq!(peers.delivered_ids(1).await, ["good"]);
+    let lines = lines_with(&process, "in place of native code");
+    assert!(lines.len() == 1 && lines[0].contains("suspect.wasm"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn native_code_needs_the_permission_of_its_entry() {
+    let component = guest("guest_misbehaving.wasm");
+    let folder = native_folder(&of_another_version(&component), false);
+    let (exit_code, _, error) = run_to_end(&["check"], &[folder.variable()]).await;
+    assert_eq!(exit_code, 1);
+    assert!(error.contains("set `allow_precompiled = true` and `sha256`"), "{error}");
 }
 
 #[tokio::test]

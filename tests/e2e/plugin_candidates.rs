@@ -114,6 +114,23 @@ async fn a_shadow_without_a_counterpart_is_compared_with_letting_events_pass() {
 }
 
 #[tokio::test]
+async fn a_shadow_is_compared_with_the_plugin_that_its_entry_names() {
+    let peers = Peers::start().await;
+    let folder = folder(&[
+        entry("first", "", "drop", "bad"),
+        entry("second", "", "rename", "ugly"),
+        entry("candidate", "mode = \"shadow\"\nbeside = \"first\"", "drop", "bad"),
+    ]);
+    let mut process = peers.process(&[ALL_TOPICS, folder.variable()]).await;
+
+    peers.publish_all(["bad", "ugly", "good"].map(event)).await;
+
+    peers.delivered(2).await;
+    let words = ["beside=\"first\"", "agreed=3", "disagreed=0"];
+    assert_says(&outcome(&mut process).await, &words);
+}
+
+#[tokio::test]
 async fn a_shadow_publishes_nothing() {
     let peers = Peers::start().await;
     let folder = folder(&[entry(

@@ -12,8 +12,8 @@ use super::builtins::{BUILTINS, DEFAULT_FILTER};
 use super::chain::Chain;
 use super::component::{self, Source};
 use super::error::LoadError;
-use super::host::Host;
-use super::load::load;
+use super::host::{Host, is_native};
+use super::load::{load, load_precompiled};
 use super::manifest::{self, Entry, Manifest};
 use super::plugin::Plugin;
 use super::problem::{ChainError, ChainProblem};
@@ -82,7 +82,7 @@ async fn plugin(
     let plugin = if let Some(plugin) = unchanged {
         Arc::clone(plugin)
     } else {
-        let loaded = load(host, &component.bytes, entry.settings.clone()).await;
+        let loaded = loaded(host, config, &entry, &component.bytes).await;
         Arc::new(loaded.map_err(|error| match error {
             LoadError::Config(problems) => problems.iter().map(|found| entry.config_problem(found)).collect(),
             other => vec![problem(other.to_string())],
@@ -100,6 +100,29 @@ async fn plugin(
         }
     }
     if problems.is_empty() { Ok(plugin) } else { Err(problems) }
+}
+
+/// The plugin of these bytes. Native code that does not run here, because the distributor was updated or moved to another
+/// processor, is no reason to be without the plugin while the component is there: that is compiled instead.
+async fn loaded(host: &Arc<Host>, config: &Config, entry: &Entry, bytes: &[u8]) -> Result<Plugin, LoadError> {
+    if !(entry.allow_precompiled && is_native(bytes)) {
+        return load(host, bytes, entry.settings.clone()).await;
+    }
+    let error = match load_precompiled(host, bytes, entry.settings.clone()).await {
+        Err(error @ LoadError::OtherEngine(_)) => error,
+        loaded => return loaded,
+    };
+    let Some(source) = entry.source.of_native() else {
+        return Err(error);
+    };
+    tracing::warn!(
+        plugin = %entry.settings.name, component = %source.file().unwrap_or(Path::new("")).display(), %error,
+        "the component is compiled in place of native code"
+    );
+    let trusted_keys = config.trusted_keys.clone();
+    let component = blocking(move || component::read(&source, None, trusted_keys.as_ref())).await;
+    let component = component.map_err(|error| LoadError::Link(error.to_string()))?;
+    load(host, &component.bytes, entry.settings.clone()).await
 }
 
 /// How the built-in filter is run: with the lists of the environment.

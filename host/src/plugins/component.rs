@@ -69,6 +69,13 @@ pub(super) enum ComponentError {
 }
 
 impl Source {
+    /// The component that a file with native code was made of, if it lies beside that under the same name.
+    pub(super) fn of_native(&self) -> Option<Self> {
+        let path = self.file()?;
+        let mut others = ["wasm", "wasm.gz"].iter().map(|suffix| path.with_extension(suffix));
+        others.find(|other| other != path && other.is_file()).map(Self::File)
+    }
+
     pub(super) fn file(&self) -> Option<&Path> {
         match self {
             Self::Builtin(_) => None,

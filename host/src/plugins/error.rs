@@ -23,8 +23,17 @@ pub enum LoadError {
     )]
     Contract(String),
     /// Native code that is not taken.
-    #[error("{0}")]
-    Precompiled(&'static str),
+    #[error(
+        "is native code, which could do anything to this process; mount the component that it was made of, or set \
+         `allow_precompiled = true` and `sha256` in its entry"
+    )]
+    Precompiled,
+    /// Native code that is taken, and does not run here.
+    #[error(
+        "is native code of another version of the distributor or for another processor ({0}); compile it anew, or put the \
+         component that it was made of beside it, under the same name with `.wasm` or `.wasm.gz` at the end"
+    )]
+    OtherEngine(String),
     /// Imports that nobody provides.
     #[error("wants what this host does not have: {}", .0.join("; "))]
     Imports(Vec<String>),

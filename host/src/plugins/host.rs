@@ -10,13 +10,10 @@ use wasmtime::component::{Component, Linker};
 
 use super::capture::Capture;
 use super::compile::{Compiler, Key, Native, engine_config};
-use super::error::LoadError;
+use super::error::{LoadError, one_line};
 use super::imports::kept::Keeper;
 use super::imports::{State, add_to_linker};
 use super::limits::Ticker;
-
-const NATIVE_CODE: &str =
-    "is native code, which could do anything to this process; mount the component that it was made of";
 
 /// Runs components.
 pub struct Host {
@@ -63,8 +60,8 @@ impl Host {
 
     /// A component that was compiled, or is now.
     pub(super) async fn component(&self, bytes: &[u8]) -> Result<Component, LoadError> {
-        if Engine::detect_precompiled(bytes).is_some() {
-            return Err(LoadError::Precompiled(NATIVE_CODE));
+        if is_native(bytes) {
+            return Err(LoadError::Precompiled);
         }
         let key = Key::of(&self.engine, bytes);
         let native = self.compiler.compile(&key, bytes).await?;
@@ -80,6 +77,18 @@ impl Host {
         .map_err(|error| LoadError::Link(format!("{error:#}")))
     }
 
+    /// Native code that the operator allows to run: the very bytes that a pin in the chain file names.
+    ///
+    /// # Errors
+    /// When it was made by another version of the engine, or for another processor.
+    #[expect(unsafe_code, reason = "native code is loaded in this file alone")]
+    pub(super) fn precompiled(&self, bytes: &[u8]) -> Result<Component, LoadError> {
+        // SAFETY: it could do anything to this process. That is why it needs `allow_precompiled` and a SHA-256 of exactly
+        // these bytes in the chain file, by which the operator vouches for them as for this executable.
+        let component = unsafe { Component::deserialize(&self.engine, bytes) };
+        component.map_err(|error| LoadError::OtherEngine(one_line(&format!("{error:#}"))))
+    }
+
     /// Takes native code that [`Compiler`] made.
     #[expect(unsafe_code, reason = "native code is loaded in this file alone")]
     fn deserialize(&self, native: &Native) -> wasmtime::Result<Component> {
@@ -93,6 +102,11 @@ impl Host {
             Native::File(file) => unsafe { Component::deserialize_file(&self.engine, open_file(file)) },
         }
     }
+}
+
+/// Whether these bytes are no component, but what was compiled from one.
+pub(super) fn is_native(bytes: &[u8]) -> bool {
+    Engine::detect_precompiled(bytes).is_some()
 }
 
 /// The path of an open file, whatever became of its name.

@@ -33,13 +33,30 @@ pub(super) const OFFERED: [(&str, &[&str]); 5] = [
 /// # Errors
 /// Why it is not usable, in words for the person who built it.
 pub async fn load(host: &Arc<Host>, component: &[u8], settings: Settings) -> Result<Plugin, LoadError> {
-    let linked = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
     let digest = hex(&Sha256::digest(component));
-    let component = host.component(component).await?;
-    check_version(host, &component)?;
-    check_imports(host, &component)?;
-    check_declared(&component, &settings.limits).map_err(LoadError::TooBig)?;
-    let pre = host.linker.instantiate_pre(&component).map_err(linked)?;
+    start(host, &host.component(component).await?, digest, settings).await
+}
+
+/// The same of native code that the operator allows to run.
+///
+/// # Errors
+/// Why it is not usable.
+pub(super) async fn load_precompiled(host: &Arc<Host>, native: &[u8], settings: Settings) -> Result<Plugin, LoadError> {
+    let digest = hex(&Sha256::digest(native));
+    start(host, &host.precompiled(native)?, digest, settings).await
+}
+
+async fn start(
+    host: &Arc<Host>,
+    component: &Component,
+    digest: String,
+    settings: Settings,
+) -> Result<Plugin, LoadError> {
+    let linked = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
+    check_version(host, component)?;
+    check_imports(host, component)?;
+    check_declared(component, &settings.limits).map_err(LoadError::TooBig)?;
+    let pre = host.linker.instantiate_pre(component).map_err(linked)?;
     let kept = host.keeper.of(&settings.name);
     let template = Template {
         hooks: Hooks::of(&pre, &host.engine)?,

@@ -21,6 +21,8 @@ pub struct Settings {
     pub on_failure: OnFailure,
     /// Whether what it says counts.
     pub mode: Mode,
+    /// The plugin that a candidate is compared with. None: the one that calls itself the same.
+    pub beside: Option<Arc<str>>,
     /// What it may do beyond looking at events.
     pub grants: Grants,
     /// How long an instance lives.
@@ -92,6 +94,7 @@ impl Settings {
             event_types: Vec::new(),
             on_failure: OnFailure::default(),
             mode: Mode::default(),
+            beside: None,
             grants: Grants::default(),
             isolation: Isolation::default(),
             limits: Limits::default(),

@@ -80,8 +80,8 @@ pub struct Sample {
     pub difference: Option<String>,
 }
 
-/// Puts plugins at their places. A candidate stands where the plugin stands that it is a candidate for: the last one
-/// before it that calls itself the same and runs the same way. Where there is none, it has a place of its own.
+/// Puts plugins at their places. A candidate stands where the plugin stands that it is a candidate for: the one that its
+/// entry names (`beside`), else the last one before it that calls itself the same and runs the same way. Where there is none, it has a place of its own.
 pub(super) fn places(plugins: &[Arc<Plugin>]) -> Vec<Slot> {
     let mut slots: Vec<Slot> = Vec::with_capacity(plugins.len());
     for plugin in plugins {
@@ -99,7 +99,10 @@ pub(super) fn places(plugins: &[Arc<Plugin>]) -> Vec<Slot> {
         let is_beside = |slot: &&mut Slot| {
             let Some(active) = &slot.active else { return false };
             let runs = |direction| active.directions().contains(direction);
-            active.component_name() == plugin.component_name() && plugin.directions().iter().any(runs)
+            match &plugin.settings().beside {
+                Some(name) => active.name() == name,
+                None => active.component_name() == plugin.component_name() && plugin.directions().iter().any(runs),
+            }
         };
         let slot = slots.iter_mut().rev().find(is_beside);
         let beside = slot.as_ref().and_then(|slot| slot.active.clone());

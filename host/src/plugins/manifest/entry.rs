@@ -11,9 +11,9 @@ use super::super::limits::Limits;
 use super::super::selftest::{Expected, SelfTest};
 use super::super::settings::{Grants, Isolation, Mode, OnFailure, Settings};
 use super::fields::{Fields, chosen, nearest};
+use super::known::Known;
 use super::{Entry, Problems, config};
 
-const MAX_NAME_BYTES: usize = 100;
 /// Nobody waits that long for a verdict; and a time that is too long cannot be added to a clock.
 const MAX_TIMEOUT: Duration = Duration::from_hours(1);
 /// More than any transform may return.
@@ -38,21 +38,26 @@ enum Grant {
 pub(super) fn read(
     directory: &Path,
     mut fields: Fields<'_>,
-    names: &mut Vec<Arc<str>>,
+    known: &mut Known,
     problems: &mut Problems<'_>,
 ) -> Option<Entry> {
     let name = fields.required_text("name", problems);
     if let Some((name, offset)) = name {
         problems.plugin = Some(name.into());
-        if let Err(reason) = check_name(name, names) {
+        if let Err(reason) = known.add(name) {
             problems.plugin = None;
             problems.add(offset, format!("`name`: {reason}"));
         }
     }
     let source = source(directory, &mut fields, problems);
     let pin = pin(&mut fields, problems);
+    let allow_precompiled = allow_precompiled(pin.is_some(), &mut fields, problems);
     let mut settings = Settings::named(name.map_or("", |(name, _)| name));
     read_settings(&mut settings, &mut fields, problems);
+    settings.beside = beside(settings.mode, known, &mut fields, problems);
+    if settings.mode == Mode::Enforce {
+        known.enforce(&settings.name);
+    }
     let config_places = fields.table("config", problems).map(|(table, offset)| {
         let (config, places) = config::read(table, offset, problems);
         settings.config = config;
@@ -68,6 +73,7 @@ pub(super) fn read(
     name.and(source).map(|source| Entry {
         source,
         pin,
+        allow_precompiled,
         settings,
         config_places,
         self_tests,
@@ -109,25 +115,6 @@ fn self_test(directory: &Path, mut fields: Fields<'_>, problems: &mut Problems<'
         expected,
         place,
     })
-}
-
-/// Whether a plugin can have this name; the name is then taken.
-pub(super) fn check_name(name: &str, taken: &mut Vec<Arc<str>>) -> Result<(), String> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if !name.starts_with(|first: char| first.is_ascii_alphanumeric())
-        || !name.chars().all(is_plain)
-        || name.len() > MAX_NAME_BYTES
-    {
-        return Err(format!(
-            "{name:?} is no name; take letters, digits, `-`, `_` and `.`, a letter or digit first, at most \
-             {MAX_NAME_BYTES} of them"
-        ));
-    }
-    if taken.iter().any(|other| **other == *name) {
-        return Err(format!("{name:?} is given twice; each plugin needs its own"));
-    }
-    taken.push(name.into());
-    Ok(())
 }
 
 fn source(directory: &Path, fields: &mut Fields<'_>, problems: &mut Problems<'_>) -> Option<Source> {
@@ -176,6 +163,19 @@ fn pin(fields: &mut Fields<'_>, problems: &mut Problems<'_>) -> Option<String> {
         return None;
     }
     Some(text.to_ascii_lowercase())
+}
+
+fn allow_precompiled(is_pinned: bool, fields: &mut Fields<'_>, problems: &mut Problems<'_>) -> bool {
+    let Some((true, offset)) = fields.boolean("allow_precompiled", problems) else {
+        return false;
+    };
+    if !is_pinned && fields.value("sha256").is_none() {
+        problems.add(
+            offset,
+            "`allow_precompiled`: native code can do anything to this process, so its entry needs `sha256`",
+        );
+    }
+    true
 }
 
 fn read_settings(settings: &mut Settings, fields: &mut Fields<'_>, problems: &mut Problems<'_>) {
@@ -261,6 +261,22 @@ fn mode(fields: &mut Fields<'_>, problems: &mut Problems<'_>) -> Mode {
         }
         (Some(ModeName::Shadow), ..) => Mode::Shadow,
         _ => Mode::default(),
+    }
+}
+
+/// The plugin that a candidate is compared with, if it is named.
+fn beside(mode: Mode, known: &Known, fields: &mut Fields<'_>, problems: &mut Problems<'_>) -> Option<Arc<str>> {
+    let (name, offset) = fields.text("beside", problems)?;
+    let checked = match mode {
+        Mode::Enforce => Err("only a candidate stands beside another (`mode = \"shadow\"` or `\"canary\"`)".to_owned()),
+        Mode::Shadow | Mode::Canary { .. } => known.check_beside(name),
+    };
+    match checked {
+        Ok(()) => Some(name.into()),
+        Err(reason) => {
+            problems.add(offset, format!("`beside`: {reason}"));
+            None
+        }
     }
 }
 

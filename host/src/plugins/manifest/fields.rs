@@ -55,13 +55,14 @@ impl<'a> Fields<'a> {
         Some((text?, value.span().start))
     }
 
-    pub(super) fn boolean(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<bool> {
+    /// A switch, and the byte at which it stands.
+    pub(super) fn boolean(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<(bool, usize)> {
         let value = self.value(key)?;
         let boolean = value.get_ref().as_bool();
         if boolean.is_none() {
             wrong_type(key, "`true` or `false`", value, problems);
         }
-        boolean
+        Some((boolean?, value.span().start))
     }
 
     /// A whole number from 0 to `maximum`.

@@ -6,6 +6,7 @@
 mod config;
 mod entry;
 mod fields;
+mod known;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use toml::de::DeTable;
 
 use self::config::ConfigPlaces;
 use self::fields::Fields;
-use super::builtins::DEFAULT_FILTER;
+use self::known::Known;
 use super::component::Source;
 use super::error::ConfigProblem;
 use super::problem::{ChainProblem, Place};
@@ -35,6 +36,8 @@ pub(super) struct Entry {
     pub(super) source: Source,
     /// SHA-256 that the file has to have.
     pub(super) pin: Option<String>,
+    /// Whether that may be native code.
+    pub(super) allow_precompiled: bool,
     pub(super) settings: Settings,
     /// Where its configuration stands; none when it has none.
     pub(super) config_places: Option<ConfigPlaces>,
@@ -71,6 +74,7 @@ impl Entry {
         Self {
             source,
             pin: None,
+            allow_precompiled: false,
             settings: Settings::named(name),
             config_places: None,
             self_tests: Vec::new(),
@@ -125,18 +129,12 @@ fn parse(directory: &Path, path: &Path, text: &str) -> Manifest {
     // What is left of a file after a mistake in its syntax may say the opposite of what was meant.
     if problems.found.is_empty() {
         let mut fields = Fields::new("the file", root.get_ref(), root.span().start);
-        manifest.default_filter = fields.boolean("default_filter", &mut problems).unwrap_or(true);
-        let mut names = Vec::new();
-        if manifest.default_filter {
-            names.push(Arc::from(DEFAULT_FILTER));
-        }
+        let default_filter = fields.boolean("default_filter", &mut problems);
+        manifest.default_filter = default_filter.is_none_or(|(is_wanted, _)| is_wanted);
+        let mut known = Known::new(manifest.default_filter);
         for (table, offset) in fields.tables("plugin", &mut problems) {
-            let entry = entry::read(
-                directory,
-                Fields::new("an entry", table, offset),
-                &mut names,
-                &mut problems,
-            );
+            let fields = Fields::new("an entry", table, offset);
+            let entry = entry::read(directory, fields, &mut known, &mut problems);
             manifest.entries.extend(entry);
         }
         fields.refuse_others(&mut problems);
@@ -181,7 +179,7 @@ fn every_component(directory: &Path) -> Manifest {
         Err(error) => return unreadable(directory, &error),
     };
     paths.sort();
-    let mut names = vec![Arc::from(DEFAULT_FILTER)];
+    let mut known = Known::new(true);
     for path in paths {
         let file_name = path.file_name().unwrap_or_default().to_string_lossy();
         let mut suffixes = COMPONENT_SUFFIXES.iter();
@@ -196,7 +194,7 @@ fn every_component(directory: &Path) -> Manifest {
             place: None,
             reason: format!("{reason}; rename the file, or give its plugin a name in {FILE_NAME}"),
         };
-        match entry::check_name(name, &mut names) {
+        match known.add(name) {
             Ok(()) => manifest.entries.push(Entry::named(name, Source::File(path.clone()))),
             Err(reason) => manifest.problems.push(problem(reason)),
         }

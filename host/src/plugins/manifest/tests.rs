@@ -32,9 +32,13 @@ fn reads_every_key_of_an_entry() {
     let text = r#"
         default_filter = false
         [[plugin]]
+        name = "keptn-filter"
+        component = "builtin:keptn-filter"
+        [[plugin]]
         name = "a"
         component = "a.wasm.gz"
         sha256 = "ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef0123456789"
+        allow_precompiled = true
         on = ["incoming", "outgoing"]
         events = ["sh.keptn.event.*.triggered", "*"]
         on_failure = "pass"
@@ -57,19 +61,19 @@ fn reads_every_key_of_an_entry() {
         name = "b"
         component = "/mnt/image/b.wasm"
         mode = "shadow"
-        [[plugin]]
-        name = "keptn-filter"
-        component = "builtin:keptn-filter"
+        beside = "keptn-filter"
     "#;
     let manifest = parsed(text);
     assert_eq!(manifest.problems, []);
     assert!(!manifest.default_filter);
-    let [a, b, c] = manifest.entries.as_slice() else {
+    let [c, a, b] = manifest.entries.as_slice() else {
         panic!("three entries are expected")
     };
     assert_eq!(a.source, Source::File("dir/a.wasm.gz".into()));
     let pin = "abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789";
     assert_eq!(a.pin.as_deref(), Some(pin));
+    assert!(a.allow_precompiled && !b.allow_precompiled);
+    assert_eq!(b.settings.beside.as_deref(), Some("keptn-filter"));
     let expected = Settings {
         directions: vec![Direction::Incoming, Direction::Outgoing],
         event_types: vec!["sh.keptn.event.*.triggered".to_owned(), "*".to_owned()],
@@ -181,6 +185,13 @@ fn each_key_says_what_it_takes() {
     );
     check("percent = 5\nmode = \"shadow\"", "only a canary has one");
     check("percent = 5", "only a canary has one");
+    let beside = |mode: &str, name: &str| format!("beside = \"{name}\"\n{mode}");
+    check(&beside("", "keptn-filter"), "only a candidate stands beside another");
+    let shadow = "mode = \"shadow\"";
+    check(&beside(shadow, "a"), "\"a\" does not count itself");
+    check(&beside(shadow, "keptn-filer"), "did you mean \"keptn-filter\"?");
+    check("allow_precompiled = true", "its entry needs `sha256`");
+    check("allow_precompiled = \"yes\"", "`true` or `false`");
     check("timeout = \"0s\"", "`timeout`: \"0s\" is not a duration of more than 0");
     check("timeout = \"2h\"", "at most 1h");
     check("timeout = 5", "`timeout` has to be a text in quotation marks, and is 5");
