@@ -33,7 +33,7 @@ demo: servers ## Show an event on its way from NATS to a service, filtered by co
 	@$(target_dir)/debug/demo $(ARGS)
 
 .PHONY: test
-test: setup lint reproducible guests ## Run everything that CI runs
+test: setup lint deploy-check reproducible guests ## Run everything that CI runs
 	$(call step,tests)
 	@tests/support/run-tests.sh
 
@@ -52,6 +52,12 @@ lint: ## Check format, clippy, documentation and dependencies
 	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 	$(call step,dependencies)
 	@tests/support/check-dependencies.sh
+
+.PHONY: deploy-check
+deploy-check: ## Render what is in deploy/ and check it against the schemas of Kubernetes and against our own rules
+	$(call step,deployment)
+	@tests/support/install-deploy-tools.sh
+	@tests/support/check-deploy.sh
 
 .PHONY: reproducible
 reproducible: ## Build the embedded components in two folders and compare
