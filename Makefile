@@ -69,6 +69,11 @@ guests: ## Build the components that the tests load
 	$(call step,guests)
 	@tests/support/build-guests.sh
 
+.PHONY: examples
+examples: ## Build the example plugins in five languages, each as its README says
+	$(call step,examples)
+	@tests/support/build-examples.sh
+
 .PHONY: bench
 bench: servers ## Measure beside a bare relay, end to end (options: ARGS=--quick, ARGS=--help)
 	cargo build --release -p distributor -p bench

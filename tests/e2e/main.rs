@@ -27,6 +27,7 @@ mod configuration;
 mod control_plane;
 mod dead_letters;
 mod delivery;
+mod examples;
 mod filtering;
 mod forwarding;
 mod hostile_plugins;
