@@ -289,6 +289,17 @@ impl Plugin {
         }
     }
 
+    /// Gives back the memory of instances that wait for calls. A call that comes all the same gets a new one.
+    pub(super) fn rest(&self) {
+        let idle = std::mem::take(&mut *self.idle());
+        drop(idle);
+    }
+
+    #[cfg(test)]
+    pub(super) fn n_idle(&self) -> usize {
+        self.idle().len()
+    }
+
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Instance>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }

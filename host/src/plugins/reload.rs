@@ -278,6 +278,13 @@ impl Reloader {
         let names: Vec<_> = chain.plugins.iter().map(|plugin| plugin.name().to_string()).collect();
         let replaced = self.plugins.replace(chain);
         replaced.close_trials();
+        // It is kept for a rollback, and may wait for that for ever.
+        let current = self.plugins.current_chain();
+        for plugin in &replaced.plugins {
+            if !current.plugins.iter().any(|other| Arc::ptr_eq(plugin, other)) {
+                plugin.rest();
+            }
+        }
         let elapsed = begun.elapsed();
         tracing::info!(
             generation,

@@ -62,6 +62,20 @@ async fn drop_reason(chain: &Chain, event: &Event, subscription: Option<&Subscri
 }
 
 #[test]
+fn a_plugin_at_rest_holds_no_instance_and_runs_when_it_is_called() {
+    runtime().block_on(async {
+        let chain = chain(lists(&["p1"], &[], &[])).await;
+        for _ in 0..2 {
+            chain.plugins[0].rest();
+            assert_eq!(chain.plugins[0].n_idle(), 0);
+            let reason = drop_reason(&chain, &event(r#"{"project":"p2"}"#), None).await;
+            assert!(reason.is_some());
+            assert_eq!(chain.plugins[0].n_idle(), 1);
+        }
+    });
+}
+
+#[test]
 fn lists_of_the_environment_decide_where_no_subscription_matched() {
     runtime().block_on(async {
         let check = async |lists: FilterLists, data: &str, expected: Option<&str>| {
