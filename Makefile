@@ -40,7 +40,7 @@ test: setup lint deploy-check reproducible guests ## Run everything that CI runs
 .PHONY: soak
 soak: setup guests ## Run the tests of lost events, of swaps and of leaking plugins at full length, with a release build (about 40 min)
 	$(call step,soak)
-	@SOAK=1 cargo test --release --package distributor --test e2e -- jetstream:: plugin_recycling:: plugin_swaps:: --test-threads=1 --nocapture
+	@SOAK=1 cargo test --release --package distributor --test e2e -- jetstream:: plugin_recycling:: plugin_slow:: plugin_swaps:: --test-threads=1 --nocapture
 
 .PHONY: lint
 lint: ## Check format, clippy, documentation and dependencies

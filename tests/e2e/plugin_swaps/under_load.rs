@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use test_support::{ConfigMapVolume, DistributorProcess, NatsServer, Recipient, create_keptn_stream, eventually};
+use test_support::{
+    ConfigMapVolume, DistributorProcess, NatsServer, Recipient, create_keptn_stream, eventually, padded_component,
+};
 use tokio::time::sleep;
 
 use super::load::{Arrival, Load, Way, faults, number_at_end, p99};
@@ -13,6 +15,8 @@ use crate::harness::*;
 
 /// The goals hold for the release build, alone on a machine; the short form shows that nothing stands still.
 const LIMIT_SHORT: Duration = Duration::from_secs(10);
+/// Below this it is the machine that is measured.
+const MACHINE: Duration = Duration::from_millis(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swaps_over_core_nats_lose_double_and_mix_nothing() {
@@ -82,9 +86,57 @@ async fn check(nats: &NatsServer, way: Way, mode: &str) {
     println!("verdicts changed at {}", changes(&arrivals, 5));
     assert!(slowest(new_config) <= extent(LIMIT_SHORT, Duration::from_millis(300)));
     assert!(slowest(new_component) <= extent(LIMIT_SHORT, Duration::from_secs(1)));
-    // Below some milliseconds it is the machine that is measured.
-    let limit = (2 * steady).max(Duration::from_millis(10));
+    let limit = (2 * steady).max(MACHINE);
     assert!(swapping <= extent(LIMIT_SHORT, limit), "{swapping:?}");
+}
+
+/// The limit is for each event that comes while a component of 1 MiB is compiled, and not for the run as a whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compiling_a_large_component_holds_no_event_up() {
+    let (n_swaps, per_second) = (extent(2, 10), extent(1000, 5000));
+    let nats = NatsServer::start().await.unwrap();
+    let client = nats.client().await.unwrap();
+    let recipient = Recipient::start_light_on(0).await.unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let mut volume = ConfigMapVolume::new().unwrap();
+    volume.write(&large_plugin_of(0)).unwrap();
+    let _process = process(&nats, &recipient, &volume, cache.path(), "core").await;
+
+    let load = Load::start(Way::Core(client), &recipient, per_second);
+    let start = load.start_time();
+    load.first_after(0).await;
+    sleep(extent(Duration::from_secs(1), Duration::from_secs(10))).await;
+    let n_steady = load.n_due();
+    let mut compiling = Vec::new();
+    let mut slowest = Duration::ZERO;
+    for swap in 1..=n_swaps {
+        let before = load.n_due();
+        let mounted = volume.write(&large_plugin_of(swap)).unwrap();
+        slowest = slowest.max(load.first_after(swap).await - mounted);
+        compiling.push(before..load.n_due());
+    }
+    let (arrivals, n_sent) = load.stop().await;
+
+    assert!(faults(&arrivals, n_sent).is_empty());
+    let p99_of = |is_wanted: &dyn Fn(usize) -> bool| {
+        let wanted = arrivals.iter().filter(|arrival| is_wanted(arrival.number));
+        p99(wanted
+            .map(|arrival| Load::latency(start, per_second, arrival))
+            .collect())
+    };
+    let steady = p99_of(&|number| number < n_steady);
+    let during = p99_of(&|number| compiling.iter().any(|period| period.contains(&number)));
+    println!("p99 {steady:?} steady, {during:?} while 1 MiB is compiled, which takes {slowest:?} at most");
+    let limit = (3 * steady).max(MACHINE);
+    assert!(during <= extent(LIMIT_SHORT, limit), "{during:?}");
+}
+
+/// A component of 1 MiB that is another one for each swap.
+fn large_plugin_of(swap: usize) -> Vec<(&'static str, Vec<u8>)> {
+    let mut files = tagging_itself(&format!("built-in-tag-{swap:04}"));
+    let (_, component) = files.last_mut().expect("the component is the last file");
+    *component = padded_component(component, (1 << 20) - component.len());
+    files
 }
 
 /// By turns another configuration of the same component, and another component.
