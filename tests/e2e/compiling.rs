@@ -41,13 +41,8 @@ impl Rig {
         self.compiler().cached_in(Some(self.folder.path()))
     }
 
-    /// A cgroup of 64 MiB of which so many MiB are used.
     fn cgroup_with_used(&self, mebibytes: u64) -> Cgroup {
-        let file = |name: &str, content: String| std::fs::write(self.folder.path().join(name), content).unwrap();
-        file("memory.max", (64_u64 << 20).to_string());
-        file("memory.current", (mebibytes << 20).to_string());
-        file("membership", "0::/\n".to_owned());
-        Cgroup::at(self.folder.path(), self.folder.path().join("membership"))
+        cgroup_with_used(self.folder.path(), mebibytes)
     }
 
     async fn load(&self, compiler: Compiler) -> Result<Plugin, LoadError> {
@@ -75,6 +70,15 @@ impl Rig {
         };
         entry.clone()
     }
+}
+
+/// A cgroup of 64 MiB of which so many MiB are used, as files in this folder.
+pub(crate) fn cgroup_with_used(folder: &Path, mebibytes: u64) -> Cgroup {
+    let file = |name: &str, content: String| std::fs::write(folder.join(name), content).unwrap();
+    file("memory.max", (64_u64 << 20).to_string());
+    file("memory.current", (mebibytes << 20).to_string());
+    file("membership", "0::/\n".to_owned());
+    Cgroup::at(folder, folder.join("membership"))
 }
 
 /// What another version of the distributor might have made, with other settings of the engine.

@@ -62,7 +62,11 @@ pub(super) enum SelfTestError {
     TooLarge(PathBuf),
     #[error("`selftest`: {} is no event: {reason}", path.display())]
     NoEvent { path: PathBuf, reason: String },
-    #[error("fails its self-test with {}: {expected} was expected, and it {said}", path.display())]
+    #[error(
+        "fails its self-test with {}: {expected} was expected, and it {said}; mend the plugin, or `expect` in its \
+         `[[plugin.selftest]]`",
+        path.display()
+    )]
     Other {
         path: PathBuf,
         expected: String,

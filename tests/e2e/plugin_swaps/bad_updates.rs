@@ -4,10 +4,13 @@
 //! The table of these lines in `wit/refused.md` is what this test saw; `UPDATE_DOCS=1` writes it anew.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use test_support::eventually;
+use distributor::plugins::{Compiler, DEFAULT_FILTER_COMPONENT, Host, Settings, load};
+use test_support::{eventually, padded_component};
 
 use super::rig::{Rig, texts};
+use crate::compiling::cgroup_with_used;
 use crate::harness::*;
 
 /// What was to be loaded, under the name `suspect`.
@@ -118,6 +121,18 @@ fn updates() -> Vec<Update> {
             ["/behaviour: \"dance\" means nothing here", "line 6, column 13"],
         ),
         update(
+            "configuration that the schema refuses",
+            DEFAULT_FILTER_COMPONENT.to_vec(),
+            "stages = \"dev\"",
+            ["does not accept its configuration", "/stages"],
+        ),
+        update(
+            "self-test that fails",
+            good(),
+            "behaviour = \"drop\"\nonly = \"bad\"\n[[plugin.selftest]]\nevent = \"event.json\"\nexpect = \"drop\"",
+            ["self-test with /plugins/event.json", "mend the plugin, or `expect`"],
+        ),
+        update(
             "native code",
             wasmtime::Engine::default().precompile_component(&good()).unwrap(),
             "",
@@ -135,6 +150,7 @@ impl Update {
         vec![
             ("plugins.toml", manifest.into_bytes()),
             ("suspect.wasm", self.component.clone()),
+            ("event.json", event("good").to_bytes().to_vec()),
         ]
     }
 
@@ -178,7 +194,24 @@ async fn every_bad_update_is_refused_in_one_line_that_is_in_the_docs() {
         table.push_str(&update.refused_by(&mut rig).await);
     }
     assert_eq!(rig.generation().await, 1);
+    table.push_str(&row("too big for the memory limit", &without_room().await));
     compare_with_docs(&table);
+}
+
+/// What is said where the memory limit of the container leaves no room for compiling. Not every machine has limits, so
+/// those are files here, and the binary is not asked.
+async fn without_room() -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let compiler = Compiler::child(BINARY.into()).within(cgroup_with_used(folder.path(), 50));
+    let host = Arc::new(Host::new(compiler).unwrap());
+    let component = padded_component(&museum("1.0.0"), 1 << 20);
+    let error = load(&host, &component, Settings::named("suspect")).await.unwrap_err();
+    let line = format!("plugin \"suspect\" (/plugins/suspect.wasm) {error}");
+    assert!(
+        line.contains("memory") && line.contains("make the component smaller"),
+        "{line}"
+    );
+    line
 }
 
 /// The table of the docs is what was seen.
