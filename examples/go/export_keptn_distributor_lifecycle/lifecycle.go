@@ -3,16 +3,14 @@
 package export_keptn_distributor_lifecycle
 
 import (
-	_ "embed"
-
 	witTypes "go.bytecodealliance.org/pkg/wit/types"
 	config "wit_component/keptn_distributor_config"
 	lifecycle "wit_component/keptn_distributor_lifecycle"
 	"wit_component/labels"
 )
 
-//go:embed config-schema.json
-var schema string
+// Schema is config-schema.json.
+var Schema string
 
 // Rule is set by Configure.
 var Rule labels.Rule
@@ -23,7 +21,7 @@ func Describe() lifecycle.Descriptor {
 		Name:         "label-filter",
 		Version:      "1.0.0",
 		Description:  "Passes events with a label",
-		ConfigSchema: schema,
+		ConfigSchema: Schema,
 		// The context has the labels: nothing else is read.
 		Reads: 0,
 	}
