@@ -32,8 +32,12 @@ demo: servers ## Show an event on its way from NATS to a service, filtered by co
 	cargo build -p distributor -p demo
 	@$(target_dir)/debug/demo $(ARGS)
 
+# The image of tests need not be the fastest: without the slow link it is there minutes earlier.
+test: export CARGO_PROFILE_RELEASE_LTO ?= off
+test: export CARGO_PROFILE_RELEASE_CODEGEN_UNITS ?= 16
+
 .PHONY: test
-test: setup lint deploy-check reproducible guests ## Run everything that CI runs
+test: setup lint deploy-check reproducible guests image ## Run everything that CI runs
 	$(call step,tests)
 	@tests/support/run-tests.sh
 
@@ -58,6 +62,12 @@ deploy-check: ## Render what is in deploy/ and check it against the schemas of K
 	$(call step,deployment)
 	@tests/support/install-deploy-tools.sh
 	@tests/support/check-deploy.sh
+
+.PHONY: image
+image: ## Make the root file system of the image, in target/image
+	$(call step,image)
+	@tests/support/install-musl.sh
+	@PATH="$$PATH:$(target_dir)/tools/musl/bin" deploy/image.sh $(target_dir)/image
 
 .PHONY: reproducible
 reproducible: ## Build the embedded components in two folders and compare

@@ -27,6 +27,8 @@ mod configuration;
 mod control_plane;
 mod dead_letters;
 mod delivery;
+mod deployment;
+mod documentation;
 mod examples;
 mod filtering;
 mod forwarding;

@@ -4,6 +4,7 @@ mod broken_answers;
 mod cluster;
 mod consumer;
 mod dead_letters;
+mod deployed_permissions;
 mod filter;
 mod handover;
 mod limits;
