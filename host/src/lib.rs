@@ -30,6 +30,7 @@ pub mod secret;
 pub mod server;
 pub mod sink;
 pub mod source;
+pub mod start_up;
 pub mod streams;
 pub mod subject;
 pub mod subscription;
