@@ -17,9 +17,10 @@ help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: servers ## Check the toolchain, add the WebAssembly target, get what the tests talk to: NATS servers, an OpenID provider
+setup: servers ## Check the toolchain, add the WebAssembly target, get what the tests talk to: NATS servers, an OpenID provider, a browser
 	@tests/support/install-nats-client.sh
 	@tests/support/install-identity-provider.sh
+	@tests/support/install-browser.sh
 
 # Without what only tests need.
 .PHONY: servers

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use async_nats::SubscribeError;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::answers::Answers;
 use crate::config::Config;
-use crate::connection::Connection;
+use crate::connection::{Connection, Received};
 use crate::control;
+use crate::dead_letter::Repairs;
 use crate::delivery::Deliveries;
 use crate::dispatch::Dispatcher;
 use crate::error_log::{ErrorLog, Sending};
@@ -19,8 +21,10 @@ use crate::ingress::Ingress;
 use crate::keptn_api::KeptnApi;
 use crate::plugins::{ChainError, Compiler, HealthReport, Host, Plugins, Reloader};
 use crate::proxy::Proxy;
+use crate::recent_events::RecentEvents;
 use crate::registration::{Registration, RegistrationError};
 use crate::server::{self, Routes};
+use crate::status::{Observer, Parts};
 use crate::subscription::Interest;
 use crate::telemetry::Counters;
 
@@ -77,6 +81,7 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let Signals { shutdown, hangups } = signals;
     let counters = Arc::new(Counters::default());
+    let recent = Arc::new(RecentEvents::default());
     let answers = Arc::new(Answers::default());
     let host = Arc::new(Host::new(compiler.cached_in(config.plugins_cache_dir.as_deref())).map_err(RunError::Engine)?);
     let (reloader, plugin_control) = Reloader::start(host, config.clone()).await?;
@@ -107,6 +112,7 @@ pub async fn run(
         sink.clone(),
         Arc::clone(&answers),
         Arc::clone(&counters),
+        Arc::clone(&recent),
     );
     let deliveries = Arc::new(deliveries);
     let mut delivering = JoinSet::new();
@@ -118,6 +124,7 @@ pub async fn run(
         dedupe: Arc::default(),
         comes_twice: Arc::default(),
         counters: Arc::clone(&counters),
+        recent: Arc::clone(&recent),
     };
     let receiving = connection.receive(&config, interest.subscribe(), Arc::new(dispatcher), shutdown.clone());
 
@@ -133,7 +140,20 @@ pub async fn run(
     let proxy = Proxy::new(&config.server, &config.api, api.access().clone()).map_err(RunError::Proxy)?;
     let routes = Arc::new(Routes::new(&config.server, ingress, proxy));
     let serving = tokio::spawn(server::serve(listeners.service, routes, stop_serving.clone()));
-    let operators = control::router(plugin_control, &config.control);
+    let parts = Parts {
+        counters: Arc::clone(&counters),
+        deliveries: Arc::clone(&deliveries),
+        recent,
+        plugins: plugin_control.clone(),
+        interest: interest.subscribe(),
+        connection: connection.view(),
+        registration: registration.as_ref().map(Registration::state),
+        chain: Arc::clone(&plugins),
+        shutdown: shutdown.clone(),
+    };
+    let observer = Arc::new(Observer::new(parts, &config));
+    operating.spawn(Arc::clone(&observer).run());
+    let operators = control::router(plugin_control, Arc::clone(&observer), &config.control);
     operating.spawn(control::serve(listeners.control, operators, stop_serving.clone()));
 
     let mut registered = Ok(());
@@ -150,25 +170,7 @@ pub async fn run(
         "shutting down: ending what is under way"
     );
     deliveries.end();
-    let mut received = None;
-    let drained = tokio::time::timeout_at(drain_ends, async {
-        let ended = match receiving.await {
-            Ok(Err(error)) => Err(error),
-            ended => {
-                received = ended.ok().and_then(Result::ok);
-                Ok(())
-            }
-        };
-        deliveries.drained().await;
-        ended
-    });
-    // What is left when the time is over is counted below.
-    let drained = drained.await.unwrap_or(Ok(()));
-    deliveries.close();
-    let unfinished = match received {
-        Some(received) => received.finish().await,
-        None => 0,
-    };
+    let (unfinished, drained) = drain(receiving, &deliveries, observer.repairs(), drain_ends).await;
     stop_serving.cancel();
     let grace_ends = Instant::now() + SERVER_GRACE;
     let _ = tokio::time::timeout_at(grace_ends, serving).await;
@@ -182,6 +184,37 @@ pub async fn run(
     summarize(&counters, &plugins, deliveries.pending(), unfinished);
     registered?;
     drained.map_err(|error| RunError::Connection(format!("cannot use NATS: {error}")))
+}
+
+/// Waits until everything is delivered or given back, or the time is over. How many events are then not settled that come
+/// again, and why receiving failed.
+async fn drain(
+    receiving: JoinHandle<Result<Received, SubscribeError>>,
+    deliveries: &Deliveries,
+    repairs: &Repairs,
+    ends: Instant,
+) -> (usize, Result<(), SubscribeError>) {
+    let mut received = None;
+    let drained = tokio::time::timeout_at(ends, async {
+        let ended = match receiving.await {
+            Ok(Err(error)) => Err(error),
+            ended => {
+                received = ended.ok().and_then(Result::ok);
+                Ok(())
+            }
+        };
+        deliveries.drained().await;
+        repairs.ended().await;
+        ended
+    });
+    // What is left when the time is over is counted below.
+    let drained = drained.await.unwrap_or(Ok(()));
+    deliveries.close();
+    let unfinished = match received {
+        Some(received) => received.finish().await,
+        None => 0,
+    };
+    (unfinished, drained)
 }
 
 /// Time that open requests of the service get after the last delivery.

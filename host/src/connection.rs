@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use async_nats::Client;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -15,8 +16,8 @@ use crate::dispatch::Dispatcher;
 use crate::keptn_api::KeptnApi;
 use crate::nats;
 use crate::sink::{ApiSink, NatsSink, Sink};
-use crate::source::remote::{self, RemoteSource};
-use crate::source::{Settling, Sources};
+use crate::source::remote::{self, RemoteSource, Trouble};
+use crate::source::{Routing, Settling, Sources};
 use crate::streams::Streams;
 use crate::subscription::Interest;
 use crate::telemetry::Counters;
@@ -30,6 +31,8 @@ pub enum Connection {
         nats: nats::Connection,
         /// Finds the stream of a topic.
         streams: Streams,
+        /// Which topic comes from where.
+        routing: watch::Sender<Routing>,
     },
     /// The Keptn API, without NATS.
     Api {
@@ -37,6 +40,29 @@ pub enum Connection {
         api: KeptnApi,
         /// Where it is.
         endpoint: Url,
+        /// Why polls fail.
+        trouble: watch::Sender<Option<Trouble>>,
+    },
+}
+
+/// The connection for whoever looks at it.
+#[derive(Debug, Clone)]
+pub enum View {
+    /// NATS.
+    Nats {
+        /// What has to be asked for.
+        client: Client,
+        /// What happened to the connection.
+        log: Arc<nats::ConnectionLog>,
+        /// Which topic comes from where.
+        routing: watch::Receiver<Routing>,
+    },
+    /// The Keptn API.
+    Api {
+        /// Where it is.
+        endpoint: Url,
+        /// Why polls fail.
+        trouble: watch::Receiver<Option<Trouble>>,
     },
 }
 
@@ -75,12 +101,32 @@ impl Connection {
             return Ok(Self::Api {
                 api: api.clone(),
                 endpoint: endpoint.clone(),
+                trouble: watch::Sender::default(),
             });
         }
         let nats = nats::connect(&config.nats, Arc::clone(counters)).await;
         let nats = nats.map_err(|error| format!("cannot use NATS: {error}"))?;
         let streams = Streams::new(nats.client.clone()).unless_denied(Arc::clone(&nats.is_denied_streams));
-        Ok(Self::Nats { nats, streams })
+        Ok(Self::Nats {
+            nats,
+            streams,
+            routing: watch::Sender::default(),
+        })
+    }
+
+    /// What can be seen of it.
+    pub fn view(&self) -> View {
+        match self {
+            Self::Nats { nats, routing, .. } => View::Nats {
+                client: nats.client.clone(),
+                log: Arc::clone(&nats.log),
+                routing: routing.subscribe(),
+            },
+            Self::Api { endpoint, trouble, .. } => View::Api {
+                endpoint: endpoint.clone(),
+                trouble: trouble.subscribe(),
+            },
+        }
     }
 
     /// Where events go that cannot be delivered.
@@ -95,8 +141,10 @@ impl Connection {
     /// Where events of the service go.
     pub fn sink(&self) -> Sink {
         match self {
-            Self::Nats { nats, streams } => Sink::Nats(Box::new(NatsSink::new(nats.client.clone(), streams.clone()))),
-            Self::Api { api, endpoint } => Sink::Api(Box::new(ApiSink::new(api.clone(), endpoint))),
+            Self::Nats { nats, streams, .. } => {
+                Sink::Nats(Box::new(NatsSink::new(nats.client.clone(), streams.clone())))
+            }
+            Self::Api { api, endpoint, .. } => Sink::Api(Box::new(ApiSink::new(api.clone(), endpoint))),
         }
     }
 
@@ -109,7 +157,7 @@ impl Connection {
         shutdown: CancellationToken,
     ) -> JoinHandle<Result<Received, async_nats::SubscribeError>> {
         match self {
-            Self::Nats { nats, streams } => {
+            Self::Nats { nats, streams, routing } => {
                 let sources = Sources {
                     client: nats.client.clone(),
                     connections: nats.made.clone(),
@@ -119,11 +167,12 @@ impl Connection {
                     config: config.jetstream.clone(),
                     interest,
                     dispatcher,
+                    routing: routing.clone(),
                     shutdown,
                 };
                 tokio::spawn(async move { sources.run().await.map(Received::Streams) })
             }
-            Self::Api { api, .. } => {
+            Self::Api { api, trouble, .. } => {
                 let source = RemoteSource {
                     api: api.clone(),
                     interval: config.api.polling_interval,
@@ -133,6 +182,7 @@ impl Connection {
                     max_bytes: config.jetstream.max_bytes,
                     interest,
                     dispatcher,
+                    trouble: trouble.clone(),
                     shutdown,
                 };
                 tokio::spawn(async move { Ok(Received::Polled(source.run().await)) })

@@ -23,6 +23,7 @@ use crate::delivery::{Deliveries, Delivery, Part};
 use crate::event::{Event, Malformed};
 use crate::plugins::Plugins;
 use crate::receipt::Receipt;
+use crate::recent_events::{EventNames, RecentEvents, StepKind};
 use crate::subscription::{Interest, Match};
 use crate::telemetry::Counters;
 
@@ -62,6 +63,8 @@ pub struct Dispatcher {
     pub comes_twice: Arc<AtomicBool>,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// What is shown.
+    pub recent: Arc<RecentEvents>,
 }
 
 impl Dispatcher {
@@ -92,6 +95,10 @@ impl Dispatcher {
         receipt.claim(matches);
         if matches.is_empty() {
             self.counters.unmatched.increment();
+            self.recent.dropped(StepKind::Unmatched, || {
+                let what = format!("no subscription matches {subject}");
+                (EventNames::of(&event, None), what)
+            });
             tracing::debug!(
                 event_id = &*event.id(),
                 subject = subject.as_str(),
@@ -119,6 +126,10 @@ impl Dispatcher {
                 }
                 Some(Sight::UnderWay | Sight::Delivered) => {
                     self.counters.duplicates.increment();
+                    self.recent.dropped(StepKind::Duplicate, || {
+                        let id = subscription.as_ref().map(|subscription| subscription.id.as_str());
+                        (EventNames::of(&event, id), "came before on another way".to_owned())
+                    });
                     tracing::debug!(event_id = &*event.id(), "came already; dropped");
                     continue;
                 }

@@ -4,14 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Parser;
 use distributor::app::{self, Listeners, Signals};
 use distributor::cli::{self, Arguments, Command, PluginCommand};
 use distributor::config::{self, Config, ConfigErrors, ControlConfig};
 use distributor::plugins::{Compiler, run_compiler};
-use distributor::start_up;
 use distributor::subscription::Interest;
 use distributor::telemetry;
 use tokio::net::TcpListener;
@@ -24,8 +22,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A wrong configuration (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
-/// After this time the start is over.
-const START_UP: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     // Huge pages make a small heap look 10 MiB larger. Without the call everything works, with more memory.
@@ -40,7 +36,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Plugin(PluginCommand::Compile { memory_limit }) => or_exit_1(run_compiler(memory_limit)),
-        Command::Run | Command::Check | Command::DeadLetter(_) => match configured() {
+        Command::Run | Command::Check | Command::Status(_) | Command::DeadLetter(_) => match configured() {
             Err(errors) => {
                 eprintln!("{errors}");
                 ExitCode::from(EXIT_USAGE)
@@ -63,6 +59,7 @@ fn with_runtime(command: Command, config: Config) -> ExitCode {
     let ended = |ended: anyhow::Result<()>| or_exit_1(ended.map_err(|error| error.to_string()));
     let exit_code = match command {
         Command::Check => ended(runtime.block_on(check(&config))),
+        Command::Status(arguments) => ExitCode::from(runtime.block_on(cli::status::run(&arguments, &config.control))),
         Command::DeadLetter(command) => {
             // Of the connection and the plugins only what an operator has to know; results are printed.
             telemetry::init("warn");
@@ -113,7 +110,6 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let control = control_listener(&config.control).await?;
     let signals = Signals::default();
     tokio::spawn(watch_signals(signals.clone()));
-    tokio::spawn(forget_start_up());
     let topics = config.nats.topics.clone();
     let interest = if config.registration.is_some() {
         Interest::expected(topics)
@@ -168,13 +164,6 @@ async fn watch_signals(signals: Signals) {
         }
         signals.shutdown.cancel();
     }
-}
-
-/// Whatever is executed again by now is executed often.
-async fn forget_start_up() {
-    tokio::time::sleep(START_UP).await;
-    let n_bytes = start_up::forget_executed_code();
-    tracing::debug!(n_bytes, "unmapped the code that the start executed");
 }
 
 fn configured() -> Result<Config, ConfigErrors> {

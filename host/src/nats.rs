@@ -3,8 +3,8 @@
 mod credentials;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use async_nats::connection::State;
 use async_nats::{Client, Event, HeaderMap, Request, ServerAddr};
@@ -34,6 +34,21 @@ pub struct Connection {
     pub made: watch::Receiver<u64>,
     /// Whether the server has refused to let this account look for streams.
     pub is_denied_streams: Arc<AtomicBool>,
+    /// What happened to it.
+    pub log: Arc<ConnectionLog>,
+}
+
+/// The connection as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionReport {
+    /// Hosts and ports.
+    pub servers: String,
+    /// Whether it stands.
+    pub is_connected: bool,
+    /// Since when that has been so.
+    pub since: SystemTime,
+    /// What went wrong last, unless everything is well since.
+    pub last_error: Option<String>,
 }
 
 /// Starts to connect, and returns without waiting for it: NATS may come up later, go, and come back.
@@ -48,6 +63,7 @@ pub async fn connect(config: &NatsConfig, counters: Arc<Counters>) -> Result<Con
     let log = Arc::new(ConnectionLog {
         servers: servers.join(", "),
         last_error: Mutex::default(),
+        since: Mutex::new(SystemTime::now()),
         connected,
         is_denied_streams: Arc::clone(&is_denied_streams),
         counters,
@@ -66,9 +82,12 @@ pub async fn connect(config: &NatsConfig, counters: Arc<Counters>) -> Result<Con
         .ping_interval(PING_INTERVAL)
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
         .read_buffer_capacity(READ_BUFFER_BYTES)
-        .event_callback(move |event| {
+        .event_callback({
             let log = Arc::clone(&log);
-            async move { log.take(&event) }
+            move |event| {
+                let log = Arc::clone(&log);
+                async move { log.take(&event) }
+            }
         })
         .connect(config.servers.iter().map(without_credentials).collect::<Vec<_>>())
         .await?;
@@ -76,6 +95,7 @@ pub async fn connect(config: &NatsConfig, counters: Arc<Counters>) -> Result<Con
         client,
         made,
         is_denied_streams,
+        log,
     })
 }
 
@@ -140,25 +160,45 @@ fn pause_before(attempt: usize) -> Duration {
 /// One line for each change of state. While NATS is away attempts fail all the time; the reason is logged when it is
 /// another than before.
 #[derive(Debug)]
-struct ConnectionLog {
+pub struct ConnectionLog {
     servers: String,
     last_error: Mutex<Option<String>>,
+    /// Since when it has stood, or has not.
+    since: Mutex<SystemTime>,
     connected: watch::Sender<u64>,
     is_denied_streams: Arc<AtomicBool>,
     counters: Arc<Counters>,
 }
 
 impl ConnectionLog {
+    /// How the connection of this client is.
+    pub fn report(&self, client: &Client) -> ConnectionReport {
+        ConnectionReport {
+            servers: self.servers.clone(),
+            is_connected: is_connected(client),
+            since: *self.since(),
+            last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    fn since(&self) -> MutexGuard<'_, SystemTime> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self, event: &Event) {
         let servers = &self.servers;
         match event {
             Event::Connected => {
                 self.replace_last_error(None);
+                *self.since() = SystemTime::now();
                 tracing::info!(servers, "connected to NATS");
                 self.is_denied_streams.store(false, Ordering::Release);
                 self.connected.send_modify(|n_connections| *n_connections += 1);
             }
-            Event::Disconnected => tracing::warn!(servers, "lost the connection to NATS; trying to get it back"),
+            Event::Disconnected => {
+                *self.since() = SystemTime::now();
+                tracing::warn!(servers, "lost the connection to NATS; trying to get it back");
+            }
             Event::LameDuckMode => tracing::info!(servers, "the NATS server is about to shut down"),
             Event::ServerError(error) => {
                 let error = error.to_string();

@@ -80,6 +80,14 @@ impl Interest {
         !matches!(self.kind, Kind::Expected(_))
     }
 
+    /// The subscriptions of a registered integration; none without registration, or before they are known.
+    pub fn listed(&self) -> &[Arc<Subscription>] {
+        match &self.kind {
+            Kind::Subscriptions(subscriptions) => subscriptions,
+            Kind::Topics(_) | Kind::Expected(_) => &[],
+        }
+    }
+
     /// The topics to receive, in any number and overlapping.
     pub fn patterns(&self) -> Vec<Subject> {
         match &self.kind {

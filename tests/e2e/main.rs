@@ -56,6 +56,7 @@ mod receiving;
 mod registration;
 mod remote;
 mod shutdown;
+mod status;
 mod stock_plugins;
 mod storing;
 mod stream_lookup;

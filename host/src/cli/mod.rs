@@ -1,12 +1,14 @@
 //! The commands. Without one, the sidecar runs.
 
 pub mod dead_letter;
+pub mod status;
 
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
 use self::dead_letter::DeadLetterCommand;
+use self::status::StatusArguments;
 use crate::config::{Config, Lookup, report, variables};
 use crate::plugins::{Compiler, Host, build_chain};
 
@@ -45,6 +47,14 @@ pub enum Command {
     /// Exit code 0: all done; 1: something failed, or is left; 64: wrong arguments or configuration.
     #[command(subcommand)]
     DeadLetter(Box<DeadLetterCommand>),
+    /// Show what a running sidecar does, what is stuck, and why.
+    ///
+    /// It asks the control listener (`CONTROL_BIND`, `CONTROL_TOKEN`) of the same configuration, so that it is best run in
+    /// the sidecar's container: `kubectl exec -it deploy/my-service -c distributor -- distributor status --watch`. The
+    /// listener has a page that shows more.
+    ///
+    /// Exit code 0: events flow; 2: something is stuck; 1: there is no answer; 64: the configuration is wrong.
+    Status(StatusArguments),
     /// Print the version.
     Version,
     /// Commands around plugins.

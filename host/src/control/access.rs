@@ -28,7 +28,7 @@ const CHANGE_HEADER: &str = "distributor-control";
 pub(super) struct Access(Arc<Option<Secret>>);
 
 /// Why a request is refused.
-type Refusal = (StatusCode, &'static str);
+pub(super) type Refusal = (StatusCode, &'static str);
 
 impl Access {
     /// Those of the configuration.
@@ -36,7 +36,7 @@ impl Access {
         Self(Arc::new(config.token.clone()))
     }
 
-    fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
         let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
         let host: Option<Authority> = text(HOST.as_str()).and_then(|host| host.parse().ok());
         match &*self.0 {

@@ -9,6 +9,13 @@
 //! | `GET /capture` | those events, a line of JSON each; 404 if none are kept |
 //! | `GET /capture/status` | how many that are |
 //! | `DELETE /capture` | keeps none any more |
+//! | `GET /` | the status page; `GET /status.html` is what is in it |
+//! | `GET /status` | everything that can be seen: what is stuck and why, numbers, connections, what is tried again |
+//! | `GET /subscriptions` | what is delivered, and where it comes from |
+//! | `GET /events` | the last events with the path that each took |
+//! | `GET /dead-letters` | the newest dead letters, without their events |
+//! | `POST /dead-letters/redrive` | delivers them again: `{"ids": […]}` or `{"all": true}`; 202, and how far it is in the list |
+//! | `POST /dead-letters/purge` | deletes them, likewise |
 //!
 //! Started by [`crate::app`]. Each part of the distributor that is looked at has its routes in a file of its own, as a
 //! [`Router`] that [`router`] puts together; `access` stands before all of them. It must not know how a part does its
@@ -16,7 +23,12 @@
 
 mod access;
 mod capture;
+mod dead_letters;
+mod page;
 mod plugins;
+mod status;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -31,23 +43,29 @@ use tokio_util::sync::CancellationToken;
 use self::access::Access;
 use crate::config::ControlConfig;
 use crate::plugins::PluginControl;
+use crate::status::Observer;
 
 /// People and their tools, not services.
 const MAX_CONNECTIONS: usize = 64;
 
 /// All routes, behind the rules of access.
-pub fn router(plugins: PluginControl, config: &ControlConfig) -> Router {
+pub fn router(plugins: PluginControl, observer: Arc<Observer>, config: &ControlConfig) -> Router {
+    let access = Access::new(config);
     Router::new()
+        .merge(self::status::routes(Arc::clone(&observer)))
+        .merge(self::dead_letters::routes(Arc::clone(observer.repairs())))
         .merge(self::capture::routes(plugins.capture()))
         .merge(self::plugins::routes(plugins))
         .fallback(async || {
             problem(
                 StatusCode::NOT_FOUND,
-                "there is nothing here; `GET /plugins` and `GET /capture` are",
+                "there is nothing here; `GET /status` is, and the status page at `/`",
             )
         })
         .method_not_allowed_fallback(async || problem(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
-        .layer(from_fn_with_state(Access::new(config), access::check))
+        .layer(from_fn_with_state(access.clone(), access::check))
+        // The page itself is empty for those who still have to say who they are.
+        .merge(self::page::routes(observer, access))
 }
 
 /// Answers requests until `stop`, where there is a listener.

@@ -1,7 +1,7 @@
 //! Dead letters: events that cannot be delivered, kept with the reason until somebody decides about them.
 //!
 //! [`DeadLetters`] stores them and is called by whoever gives an event up, which it settles only after that. The commands
-//! of [`crate::cli`] read them back and deliver them again. It does not know why an event is
+//! of [`crate::cli`] read them back and deliver them again, and so does [`Repairs`] in a running distributor. It does not know why an event is
 //! given up.
 
 mod archive;
@@ -9,6 +9,7 @@ mod directory;
 mod error;
 mod metadata;
 pub mod redrive;
+mod repair;
 mod selection;
 mod sink;
 mod stream;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 
 pub use self::archive::{Archive, Entry, Scan};
 pub use self::error::{ReadError, StoreError};
+pub use self::repair::{Choice, JobKind, JobReport, Letter, Listing, RepairError, Repairs};
 pub use self::selection::{Integration, Selection, Tally};
 use self::sink::Sink;
 pub use self::stream::{STREAM, SUBJECT_PREFIX};

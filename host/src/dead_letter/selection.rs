@@ -36,6 +36,8 @@ pub struct Selection {
     pub until: Option<SystemTime>,
     /// One of these sequences.
     pub sequences: BTreeSet<u64>,
+    /// Not behind this sequence.
+    pub through: Option<u64>,
 }
 
 impl Selection {
@@ -50,6 +52,7 @@ impl Selection {
             since: None,
             until: None,
             sequences: BTreeSet::new(),
+            through: None,
         }
     }
 
@@ -62,6 +65,7 @@ impl Selection {
             && self.sequences.is_empty())
             || self.since.is_some()
             || self.until.is_some()
+            || self.through.is_some()
     }
 
     /// Whether a dead letter meets all conditions.
@@ -75,6 +79,7 @@ impl Selection {
             && any(&self.event_ids, &letter.event_id)
             && self.since.is_none_or(|since| entry.stored >= since)
             && self.until.is_none_or(|until| entry.stored < until)
+            && self.through.is_none_or(|through| entry.sequence <= through)
             && (self.sequences.is_empty() || self.sequences.contains(&entry.sequence))
     }
 

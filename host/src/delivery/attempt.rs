@@ -10,13 +10,17 @@ use tokio::time::Instant;
 use super::part::{GivenUp, Part};
 use super::preparation::{Pending, Prepared};
 use super::{AttemptError, Deliveries, Delivery, Key, Verdict};
-use crate::dead_letter::{Reason, Stored};
+use crate::dead_letter::{Reason, Stored, one_line};
+use crate::recent_events::StepKind;
 
 /// A service may ask for a longer pause, but not for any length.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 /// Shortest and longest pause between attempts to store a dead letter, or what a plugin answers.
 const FIRST_PAUSE_TO_STORE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE_TO_STORE: Duration = Duration::from_secs(30);
+
+/// Of an error, as much is shown.
+const MAX_ERROR_BYTES: usize = 512;
 
 /// How an attempt ended, once the service was there.
 enum Reached {
@@ -132,6 +136,8 @@ impl Deliveries {
                 };
                 let pause = pause_after(part.attempts, self.first_pause, self.longest_pause, fastrand::f64());
                 self.counters.retried.increment();
+                let attempt = part.attempts;
+                self.note_failure(part, StepKind::PluginFailed, attempt, &error.error, pause);
                 tracing::warn!(
                     event_id = &*part.event.id(),
                     event_type = &*part.event.ty(),
@@ -162,6 +168,21 @@ impl Deliveries {
         let event = &part.event;
         let subscription_id = part.subscription_id().unwrap_or_default();
         let elapsed_ms = start.elapsed().as_millis();
+        let what = || {
+            let answer = status.map_or_else(
+                || "the service works on it, but did not answer in time".to_owned(),
+                |status| format!("the service answered {} in {elapsed_ms} ms", status.as_u16()),
+            );
+            format!(
+                "{answer}, attempt {}, plugins of generation {generation}",
+                part.attempts
+            )
+        };
+        if part.trouble.is_none() {
+            self.recent.delivered(|| (part.names(), what()));
+        } else {
+            self.recent.in_trouble(part.names(), StepKind::Delivered, &what());
+        }
         if let Some(status) = status {
             tracing::info!(
                 event_id = &*event.id(),
@@ -211,6 +232,7 @@ impl Deliveries {
         let wanted = error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER);
         let pause = pause_after(attempt, self.first_pause, self.longest_pause, fastrand::f64()).max(wanted);
         part.trouble().due = Some(Instant::now() + pause);
+        self.note_failure(part, StepKind::AttemptFailed, attempt, &error.to_string(), pause);
         let event = &part.event;
         tracing::warn!(
             event_id = &*event.id(), event_type = &*event.ty(),
@@ -228,6 +250,12 @@ impl Deliveries {
         let Err(error) = self.outside.publish(published).await else {
             part.settle(true);
             self.counters.published.increment();
+            let what = || format!("plugin {by} answered with {} {}", event.ty(), event.id());
+            if part.trouble.is_none() {
+                self.recent.dropped(StepKind::Published, || (part.names(), what()));
+            } else {
+                self.recent.in_trouble(part.names(), StepKind::Published, &what());
+            }
             tracing::info!(
                 event_id = &*event.id(),
                 event_type = &*event.ty(),
@@ -258,6 +286,7 @@ impl Deliveries {
         let pause = pause_after(attempt, FIRST_PAUSE_TO_STORE, LONGEST_PAUSE_TO_STORE, 1.0);
         part.trouble().due = Some(Instant::now() + pause);
         self.counters.publish_failures.increment();
+        self.note_failure(part, StepKind::NotPublished, attempt, &error.to_string(), pause);
         tracing::warn!(
             event_id = &*event.id(), event_type = &*event.ty(), answered_id = &*part.event.id(), plugin = %by, attempt,
             %error, next_attempt_ms = pause.as_millis(),
@@ -277,9 +306,12 @@ impl Deliveries {
                 if letter.reason == Reason::Malformed {
                     self.counters.malformed.increment();
                 }
+                let why = format!("{}: {}", letter.reason, letter.error);
                 if stored == Stored::Log {
                     self.counters.undelivered.increment();
+                    self.recent.in_trouble(part.names(), StepKind::Lost, &why);
                 } else {
+                    self.recent.in_trouble(part.names(), StepKind::DeadLettered, &why);
                     self.counters.dead_lettered.increment();
                     tracing::error!(
                         event_id = letter.event_id,
@@ -300,6 +332,9 @@ impl Deliveries {
                 let pause = pause_after(trouble.n_not_stored, FIRST_PAUSE_TO_STORE, LONGEST_PAUSE_TO_STORE, 1.0);
                 trouble.due = Some(Instant::now() + pause);
                 self.counters.dead_letter_failures.increment();
+                let attempt = trouble.n_not_stored;
+                let why = format!("cannot be stored as a dead letter: {error}");
+                self.note_failure(part, StepKind::NotStored, attempt, &why, pause);
                 tracing::error!(
                     event_id = letter.event_id, event_type = letter.event_type, reason = letter.reason.as_str(),
                     %error, next_attempt_ms = pause.as_millis(),
@@ -307,6 +342,13 @@ impl Deliveries {
                 );
             }
         }
+    }
+
+    /// Keeps what went wrong, for whoever looks.
+    fn note_failure(&self, part: &mut Part, step: StepKind, attempt: u32, error: &str, pause: Duration) {
+        let what = format!("attempt {attempt}: {error}; again in {:.1} s", pause.as_secs_f64());
+        self.recent.in_trouble(part.names(), step, &what);
+        part.trouble().last_error = Some(one_line(error, MAX_ERROR_BYTES).into());
     }
 
     /// One attempt that the service answers, or fails to: as long as it is not ready, the delivery waits here, at the
@@ -361,7 +403,7 @@ impl Deliveries {
                     };
                 }
             };
-            if self.gate.close() {
+            if self.gate.close(&error) {
                 tracing::warn!(%error, "the service is not ready; deliveries wait");
             }
             if let Some(probe) = probe.take() {

@@ -1,7 +1,9 @@
 //! Holds deliveries back while the service is not ready, so that it costs no attempts and no load.
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex as SyncMutex, MutexGuard as SyncMutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Mutex, MutexGuard, Notify};
 
@@ -19,6 +21,16 @@ pub(super) struct Gate {
     probe: Mutex<()>,
     /// Probes that found out that it is not, since the gate was closed.
     n_failed_probes: AtomicU32,
+    held_back: SyncMutex<Option<HeldBack>>,
+}
+
+/// Why deliveries wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldBack {
+    /// Since when.
+    pub since: SystemTime,
+    /// How the service answered last.
+    pub error: String,
 }
 
 /// The right to try a delivery while the gate is closed.
@@ -36,7 +48,15 @@ impl Gate {
     }
 
     /// Closes the gate; true if it was open.
-    pub(super) fn close(&self) -> bool {
+    pub(super) fn close(&self, error: &impl Display) -> bool {
+        let error = error.to_string();
+        match &mut *self.held_back_now() {
+            Some(held_back) => held_back.error = error,
+            none => {
+                let since = SystemTime::now();
+                *none = Some(HeldBack { since, error });
+            }
+        }
         !self.is_closed.swap(true, Ordering::AcqRel)
     }
 
@@ -46,6 +66,7 @@ impl Gate {
         let was_closed = self.is_closed() && self.is_closed.swap(false, Ordering::AcqRel);
         if was_closed {
             self.n_failed_probes.store(0, Ordering::Relaxed);
+            self.held_back_now().take();
             self.opened.notify_waiters();
         }
         was_closed
@@ -76,6 +97,15 @@ impl Gate {
         }
     }
 
+    /// Why deliveries wait, while they do.
+    pub(super) fn held_back(&self) -> Option<HeldBack> {
+        self.held_back_now().clone()
+    }
+
+    fn held_back_now(&self) -> SyncMutexGuard<'_, Option<HeldBack>> {
+        self.held_back.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether deliveries wait for the service.
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
@@ -96,14 +126,18 @@ mod tests {
         let gate = Gate::default();
         assert!(gate.turn().await.is_none());
 
-        assert!(gate.close());
-        assert!(!gate.close());
+        assert!(gate.close(&"refused"));
+        let since = gate.held_back().map(|held_back| held_back.since);
+        assert!(!gate.close(&"503"));
+        let held_back = gate.held_back().unwrap();
+        assert_eq!((Some(held_back.since), held_back.error.as_str()), (since, "503"));
         let probe = gate.turn().await;
         assert!(probe.is_some());
         let mut next = std::pin::pin!(gate.turn());
         assert!(futures_util::poll!(next.as_mut()).is_pending());
 
         assert!(gate.open());
+        assert_eq!(gate.held_back(), None);
         drop(probe);
         assert!(next.await.is_none(), "the gate was opened meanwhile");
     }
@@ -111,7 +145,7 @@ mod tests {
     #[tokio::test]
     async fn after_a_probe_that_failed_it_is_the_next_ones_turn() {
         let gate = Gate::default();
-        gate.close();
+        gate.close(&"refused");
         let probe = gate.turn().await.unwrap();
         let mut next = std::pin::pin!(gate.turn());
         assert!(futures_util::poll!(next.as_mut()).is_pending());

@@ -32,6 +32,19 @@ impl Key {
     }
 }
 
+/// How many deliveries there are of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Being tried, or held at the gate.
+    pub n_tried: usize,
+    /// They can start.
+    pub n_ready: usize,
+    /// They have to wait until a moment.
+    pub n_waiting: usize,
+    /// Behind one of the same key.
+    pub n_behind: usize,
+}
+
 /// Queues by key.
 #[derive(Debug)]
 pub(super) struct Lanes<T> {
@@ -250,6 +263,30 @@ impl<T> Lanes<T> {
         self.state().count
     }
 
+    /// Where everything is at this moment.
+    pub(super) fn occupancy(&self) -> Occupancy {
+        let state = self.state();
+        Occupancy {
+            n_tried: state.n_tried,
+            n_ready: state.ready.len(),
+            n_waiting: state.waiting.len(),
+            n_behind: state.behind.values().map(VecDeque::len).sum(),
+        }
+    }
+
+    /// What is known of the first deliveries that have to wait, in the order of their moments: the moment, the delivery,
+    /// and how many of the same key wait behind it.
+    pub(super) fn waiting<R>(&self, max: usize, of: impl Fn(Instant, &T, usize) -> R) -> Vec<R> {
+        let state = self.state();
+        let waiting = state.waiting.iter().take(max);
+        waiting
+            .map(|((moment, _), (key, delivery))| {
+                let n_behind = state.behind.get(key).map_or(0, VecDeque::len);
+                of(*moment, delivery, n_behind)
+            })
+            .collect()
+    }
+
     /// Ends [`Lanes::next`] for everybody.
     pub(super) fn close(&self) {
         self.ready.close();
@@ -314,6 +351,12 @@ mod tests {
         }
         assert_eq!(lanes.next().await, Some((a, "a1")));
         assert_eq!(lanes.next().await, Some((b, "b1")));
+        let occupancy = Occupancy {
+            n_tried: 2,
+            n_behind: 1,
+            ..Occupancy::default()
+        };
+        assert_eq!(lanes.occupancy(), occupancy);
         lanes.done(a);
         assert_eq!(lanes.next().await, Some((a, "a2")));
     }
@@ -329,6 +372,8 @@ mod tests {
         let (_, first) = lanes.next().await.unwrap();
         let start = Instant::now();
         lanes.wait_until(start + Duration::from_secs(5), a, first);
+        let waiting = lanes.waiting(10, |moment, delivery, n_behind| (moment - start, *delivery, n_behind));
+        assert_eq!(waiting, [(Duration::from_secs(5), "a1", 1)]);
         lanes.push(b, "b1");
         assert_eq!(lanes.next().await, Some((b, "b1")));
         assert_eq!(lanes.next().await, Some((a, "a1")));

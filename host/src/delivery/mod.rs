@@ -15,6 +15,7 @@ mod part;
 mod preparation;
 mod recipient;
 mod verdict;
+mod waiting;
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -26,8 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::body::Outgoing;
 use self::gate::Gate;
-pub use self::lanes::Key;
+pub use self::gate::HeldBack;
 use self::lanes::Lanes;
+pub use self::lanes::{Key, Occupancy};
 use self::outside::Outside;
 pub use self::part::{Delivery, GivenUp, Part};
 use self::preparation::UnpreparedKeys;
@@ -35,10 +37,12 @@ pub use self::preparation::{Preparation, Prepared};
 pub use self::recipient::AttemptError;
 pub(crate) use self::recipient::Recipient;
 pub(crate) use self::verdict::{Policy, Verdict};
+pub use self::waiting::Waiting;
 use crate::answers::Answers;
 use crate::config::{self, DeliveryConfig};
 use crate::dead_letter::DeadLetters;
 use crate::event::Event;
+use crate::recent_events::RecentEvents;
 use crate::sink::Sink;
 use crate::telemetry::Counters;
 
@@ -65,6 +69,7 @@ pub struct Deliveries {
     max_age: Duration,
     concurrency: usize,
     counters: Arc<Counters>,
+    recent: Arc<RecentEvents>,
     /// What can be given back is not tried again.
     is_ending: CancellationToken,
 }
@@ -77,9 +82,13 @@ impl Deliveries {
         sink: Sink,
         answers: Arc<Answers>,
         counters: Arc<Counters>,
+        recent: Arc<RecentEvents>,
     ) -> Self {
         let outside = Outside::Real(Recipient::new(config), dead_letters, sink);
-        Self::to(outside, config, answers, counters)
+        Self {
+            recent,
+            ..Self::to(outside, config, answers, counters)
+        }
     }
 
     fn to(outside: Outside, config: &DeliveryConfig, answers: Arc<Answers>, counters: Arc<Counters>) -> Self {
@@ -98,6 +107,7 @@ impl Deliveries {
             max_age: config.max_age,
             concurrency: config.concurrency,
             counters,
+            recent: Arc::default(),
             is_ending: CancellationToken::new(),
         }
     }

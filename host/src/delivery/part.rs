@@ -17,6 +17,7 @@ use crate::dedupe::Seen;
 use crate::event::Event;
 use crate::plugins::Published;
 use crate::receipt::{PartProgress, Receipt};
+use crate::recent_events::EventNames;
 use crate::subscription::Subscription;
 
 /// One received event on its way to the service.
@@ -65,6 +66,8 @@ pub(super) struct Trouble {
     /// The first attempt that reached the service.
     pub(super) first_attempt: Option<(Instant, SystemTime)>,
     last_attempt: Option<SystemTime>,
+    /// Why it is not done yet, for whoever looks.
+    pub(super) last_error: Option<Box<str>>,
     /// When to go on.
     pub(super) due: Option<Instant>,
     /// Why it is given up.
@@ -244,6 +247,14 @@ impl Part {
 
     fn emission(&self) -> u32 {
         self.made.as_ref().map_or(0, |made| made.emission)
+    }
+
+    /// What is known of the event without its payload.
+    pub(super) fn names(&self) -> EventNames {
+        match Event::parse(self.event.bytes().clone()) {
+            Ok(event) => EventNames::of(&event, self.subscription_id()),
+            Err(_) => EventNames::default(),
+        }
     }
 
     fn due(&self) -> Option<Instant> {

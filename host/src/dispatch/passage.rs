@@ -16,6 +16,7 @@ use crate::dead_letter::Reason;
 use crate::delivery::{GivenUp, Part, Preparation, Prepared};
 use crate::event::Event;
 use crate::plugins::{Chain, Context, Direction, Fate, Passage, PluginError, Plugins};
+use crate::recent_events::{EventNames, RecentEvents, StepKind};
 use crate::subscription::Match;
 use crate::telemetry::Counters;
 
@@ -92,7 +93,11 @@ impl Dispatcher {
     pub(super) fn through(&self, ended: Ended, parts: &mut SmallVec<[Part; 1]>) -> Option<Unfinished> {
         match ended.result {
             Ok(passage) => {
-                add_parts(&ended.passing, passage, ended.generation, &self.counters, parts);
+                let noted = Noted {
+                    counters: &self.counters,
+                    recent: &self.recent,
+                };
+                add_parts(&ended.passing, passage, ended.generation, &noted, parts);
                 None
             }
             Err(_) => Some(Unfinished::Failed(Box::new(ended))),
@@ -105,6 +110,7 @@ impl Dispatcher {
             unfinished,
             plugins: Arc::clone(&self.plugins),
             counters: Arc::clone(&self.counters),
+            recent: Arc::clone(&self.recent),
         };
         Part::unprepared(event, subscription, Box::new(later))
     }
@@ -116,6 +122,13 @@ struct Later {
     unfinished: Unfinished,
     plugins: Arc<Plugins>,
     counters: Arc<Counters>,
+    recent: Arc<RecentEvents>,
+}
+
+/// Where it is noted that an event was dropped.
+struct Noted<'a> {
+    counters: &'a Counters,
+    recent: &'a RecentEvents,
 }
 
 impl Preparation for Later {
@@ -125,6 +138,7 @@ impl Preparation for Later {
                 unfinished,
                 plugins,
                 counters,
+                recent,
             } = *self;
             let ended = match unfinished {
                 Unfinished::NotStarted(passing) => {
@@ -134,12 +148,12 @@ impl Preparation for Later {
                 Unfinished::Started(run) => plugins.guest_thread().run(run).await,
                 Unfinished::Failed(ended) => *ended,
             };
-            prepared(ended, plugins, counters)
+            prepared(ended, plugins, counters, recent)
         })
     }
 }
 
-fn prepared(ended: Ended, plugins: Arc<Plugins>, counters: Arc<Counters>) -> Prepared {
+fn prepared(ended: Ended, plugins: Arc<Plugins>, counters: Arc<Counters>, recent: Arc<RecentEvents>) -> Prepared {
     let Ended {
         passing,
         generation,
@@ -148,7 +162,11 @@ fn prepared(ended: Ended, plugins: Arc<Plugins>, counters: Arc<Counters>) -> Pre
     let error = match result {
         Ok(passage) => {
             let mut parts = SmallVec::new();
-            add_parts(&passing, passage, generation, &counters, &mut parts);
+            let noted = Noted {
+                counters: &counters,
+                recent: &recent,
+            };
+            add_parts(&passing, passage, generation, &noted, &mut parts);
             return Prepared::Parts(parts);
         }
         Err(error) => error,
@@ -158,6 +176,7 @@ fn prepared(ended: Ended, plugins: Arc<Plugins>, counters: Arc<Counters>) -> Pre
             unfinished: Unfinished::NotStarted(Box::new(passing)),
             plugins,
             counters,
+            recent,
         })
     };
     if let Some(moment) = error.rests_until() {
@@ -179,13 +198,7 @@ fn prepared(ended: Ended, plugins: Arc<Plugins>, counters: Arc<Counters>) -> Pre
 }
 
 /// What there is to deliver of what the chain let through.
-fn add_parts(
-    passing: &Passing,
-    passage: Passage,
-    generation: u64,
-    counters: &Counters,
-    parts: &mut SmallVec<[Part; 1]>,
-) {
+fn add_parts(passing: &Passing, passage: Passage, generation: u64, noted: &Noted<'_>, parts: &mut SmallVec<[Part; 1]>) {
     let Passing {
         event, subscription, ..
     } = passing;
@@ -210,7 +223,12 @@ fn add_parts(
             }));
         }
         Fate::Dropped { by, reason } => {
-            counters.dropped.increment();
+            noted.counters.dropped.increment();
+            noted.recent.dropped(StepKind::Dropped, || {
+                let id = subscription.as_ref().map(|subscription| subscription.id.as_str());
+                let what = format!("plugin {by} of generation {generation}: {reason}");
+                (EventNames::of(event, id), what)
+            });
             tracing::debug!(
                 event_id = &*event.id(), event_type = &*event.ty(), plugin = %by, reason,
                 generation, "dropped by a plugin"

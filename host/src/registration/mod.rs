@@ -7,7 +7,7 @@ mod messages;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -50,6 +50,20 @@ pub struct Registration {
     /// Events of subscriptions that can never come, and of which that was said.
     reported: BTreeSet<String>,
     trouble: Option<Trouble>,
+    state: watch::Sender<RegistrationState>,
+}
+
+/// How the registration is, for whoever looks at it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistrationState {
+    /// When the control plane last answered a heartbeat with subscriptions.
+    pub last_heartbeat: Option<SystemTime>,
+    /// Attempts to register, or heartbeats, that failed since.
+    pub n_failed: u32,
+    /// Since when they fail.
+    pub failing_since: Option<SystemTime>,
+    /// Why the last one failed.
+    pub error: Option<String>,
 }
 
 /// What goes wrong, and was said.
@@ -98,7 +112,13 @@ impl Registration {
             known: None,
             reported: BTreeSet::new(),
             trouble: None,
+            state: watch::Sender::default(),
         }
+    }
+
+    /// How it is.
+    pub fn state(&self) -> watch::Receiver<RegistrationState> {
+        self.state.subscribe()
     }
 
     /// The id of the integration, as soon as it has one.
@@ -133,6 +153,7 @@ impl Registration {
             let Err(error) = self.register(&self.initial).await else {
                 return Ok(());
             };
+            self.failed(&error);
             let of = if max < 0 { "∞".to_owned() } else { max.to_string() };
             let attempt_of = format!("{attempt}/{of}");
             tracing::warn!(%error, attempt = attempt_of, "the integration cannot be registered");
@@ -157,6 +178,10 @@ impl Registration {
             match beaten {
                 Ok(subscriptions) => {
                     n_failed = 0;
+                    self.state.send_replace(RegistrationState {
+                        last_heartbeat: Some(SystemTime::now()),
+                        ..RegistrationState::default()
+                    });
                     self.learn(subscriptions);
                     if self.trouble.take().is_some() {
                         tracing::info!("the control plane answers heartbeats again");
@@ -164,6 +189,7 @@ impl Registration {
                 }
                 Err(error) => {
                     n_failed = n_failed.saturating_add(1);
+                    self.failed(&error);
                     self.report(&error, n_failed);
                     if n_failed == max_failures {
                         tracing::error!(
@@ -259,6 +285,15 @@ impl Registration {
         tracing::info!(n_subscriptions = subscriptions.len(), "subscriptions have changed");
         self.interest
             .send_replace(Arc::new(Interest::subscriptions(subscriptions)));
+    }
+
+    /// Keeps what went wrong, for whoever looks.
+    fn failed(&self, error: &CallError) {
+        self.state.send_modify(|state| {
+            state.n_failed = state.n_failed.saturating_add(1);
+            state.failing_since.get_or_insert_with(SystemTime::now);
+            state.error = Some(error.to_string());
+        });
     }
 
     /// Says what goes wrong when that is something else than before.

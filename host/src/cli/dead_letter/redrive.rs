@@ -13,7 +13,7 @@ use super::{CommandError, RedriveArguments, needs_selection, open, say_nothing_f
 use crate::config::Config;
 use crate::dead_letter::redrive::{Options, Progress, Redrive, Summary};
 use crate::dead_letter::{Archive, Selection, Tally};
-use crate::plugins::{Chain, Compiler, Host, build_chain, last_good_chain};
+use crate::plugins::{Chain, Compiler, Host, Plugins, build_chain, last_good_chain};
 
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// After this many lines only every tenth is printed: a redrive may take hours.
@@ -58,7 +58,7 @@ pub(super) async fn run(
     };
     let redrive = Redrive::new(
         archive,
-        chain,
+        Arc::new(Plugins::new(chain)),
         &config.delivery,
         options,
         Arc::clone(&progress),

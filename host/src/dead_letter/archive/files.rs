@@ -1,5 +1,6 @@
 //! Dead letters in a directory.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +55,13 @@ impl FileArchive {
         self.names.len() as u64
     }
 
+    /// Of all names.
+    pub(super) fn hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.names.hash(&mut hasher);
+        hasher.finish()
+    }
+
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -100,6 +108,18 @@ impl FileArchive {
                 error,
             }),
         }
+    }
+
+    /// The name of the file: its number changes when others are deleted.
+    pub(super) fn id(&self, sequence: u64) -> Option<String> {
+        let name = self.path(sequence)?.file_stem()?;
+        Some(name.to_string_lossy().into_owned())
+    }
+
+    pub(super) fn sequence(&self, id: &str) -> Option<u64> {
+        let is_this = |path: &PathBuf| path.file_stem().is_some_and(|name| name.to_string_lossy() == id);
+        let position = self.names.iter().position(is_this)?;
+        Some(position as u64 + 1)
     }
 
     fn path(&self, sequence: u64) -> Option<&PathBuf> {

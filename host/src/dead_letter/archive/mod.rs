@@ -70,6 +70,45 @@ impl Archive {
         }
     }
 
+    /// The same for the newest of them, of which no more than `max` are looked at; and whether there are others.
+    pub(super) fn scan_newest<'a>(&'a self, selection: &'a Selection, max: u64) -> (Scan<'a>, bool) {
+        let (total, last) = match self {
+            Self::Stream(archive) => (archive.total(), archive.last_sequence()),
+            Self::Directory(archive) => (archive.total(), archive.total()),
+        };
+        let mut scan = self.scan(selection);
+        let has_more = total > max;
+        if has_more {
+            // Where some were deleted, there are fewer of them.
+            scan.after = last.saturating_sub(max);
+        }
+        (scan, has_more)
+    }
+
+    /// Another one whenever a dead letter was stored or deleted.
+    pub(super) fn mark(&self) -> (u64, u64) {
+        match self {
+            Self::Stream(archive) => (archive.total(), archive.last_sequence()),
+            Self::Directory(archive) => (archive.total(), archive.hash()),
+        }
+    }
+
+    /// What names a dead letter for as long as it is stored.
+    pub(super) fn id(&self, sequence: u64) -> String {
+        match self {
+            Self::Stream(_) => sequence.to_string(),
+            Self::Directory(archive) => archive.id(sequence).unwrap_or_default(),
+        }
+    }
+
+    /// The reverse of [`Self::id`]; none: it is not there (any more).
+    pub(super) fn sequence(&self, id: &str) -> Option<u64> {
+        match self {
+            Self::Stream(_) => id.parse().ok(),
+            Self::Directory(archive) => archive.sequence(id),
+        }
+    }
+
     /// One dead letter with the event. None: it is not there (any more).
     ///
     /// # Errors

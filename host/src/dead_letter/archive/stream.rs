@@ -63,6 +63,10 @@ impl StreamArchive {
         self.state.messages
     }
 
+    pub(super) fn last_sequence(&self) -> u64 {
+        self.state.last_sequence
+    }
+
     pub(super) async fn page(&self, integration: &Integration, after: u64) -> Result<Vec<Entry>, ReadError> {
         let what = format!("read the stream {STREAM}");
         for _ in 0..MAX_EMPTY_PAGES {

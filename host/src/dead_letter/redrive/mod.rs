@@ -1,6 +1,6 @@
 //! Delivers dead letters again: straight to the service, and never onto the bus, where others would get them too.
 //!
-//! Called by `distributor dead-letter redrive`. A dead letter is deleted after the service has taken it, so that one that
+//! Called by `distributor dead-letter redrive`, and by [`super::repair`] in a running distributor. A dead letter is deleted after the service has taken it, so that one that
 //! is being redriven when the process ends is delivered again by the next redrive, and none is lost. Several redrives at
 //! the same time do no harm: who comes second finds nothing, or delivers once more.
 
@@ -26,7 +26,7 @@ use super::{Archive, DeadLetter, ReadError, Selection};
 use crate::config::DeliveryConfig;
 use crate::delivery::{AttemptError, Outgoing, Policy, Recipient, Verdict};
 use crate::event::{Event, Malformed};
-use crate::plugins::{Chain, Context, Direction, Fate, Passage, PluginError, Published};
+use crate::plugins::{Context, Direction, Fate, Passage, PluginError, Plugins, Published};
 use crate::subject::Subject;
 use crate::subscription::Subscription;
 
@@ -44,7 +44,7 @@ const DELETION_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Redrive {
     archive: Archive,
-    chain: Chain,
+    plugins: Arc<Plugins>,
     recipient: Recipient,
     policy: Policy,
     /// Longest pause after the first failed attempt, and of all.
@@ -78,7 +78,7 @@ impl Redrive {
     /// is made.
     pub fn new(
         archive: Archive,
-        chain: Chain,
+        plugins: Arc<Plugins>,
         config: &DeliveryConfig,
         options: Options,
         progress: Arc<Progress>,
@@ -86,7 +86,7 @@ impl Redrive {
     ) -> Self {
         Self {
             archive,
-            chain,
+            plugins,
             recipient: Recipient::new(config),
             policy: Policy::new(config),
             pauses: (config.first_pause, config.longest_pause),
@@ -248,7 +248,9 @@ impl Redrive {
     /// Tries again where that may help, as for deliveries; in the end the dead letter stays where it is.
     async fn run_chain(&self, event: &Event, context: &Context<'_>) -> Result<Passage, Box<PluginError>> {
         for failed_attempts in 0.. {
-            let error = match self.chain.run(event, context).await {
+            // The one of this moment: in a running distributor it may be replaced meanwhile.
+            let chain = arc_swap::Guard::into_inner(self.plugins.current());
+            let error = match chain.run(event, context).await {
                 Err(error) if error.may_help_to_retry() && failed_attempts < self.options.retries => error,
                 ended => return ended,
             };

@@ -25,7 +25,7 @@ pub struct Progress {
 }
 
 /// A dead letter that is still stored.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Failure {
     /// Its sequence.
     pub sequence: u64,
@@ -56,6 +56,11 @@ impl Progress {
         if failures.len() < MAX_FAILURES {
             failures.push(failure);
         }
+    }
+
+    /// What is still stored, and why.
+    pub fn failures(&self) -> Vec<Failure> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn settled(&self) -> u64 {
@@ -100,7 +105,7 @@ impl Summary {
             dropped: progress.dropped.value(),
             gone: progress.gone.value() + gone_before,
             left: selected.saturating_sub(progress.settled() + gone_before),
-            failures: progress.failures.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            failures: progress.failures(),
             error: error.map(|error| error.to_string()),
         }
     }

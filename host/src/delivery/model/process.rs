@@ -227,5 +227,6 @@ fn dispatcher(world: &World, deliveries: &Arc<Deliveries>) -> Dispatcher {
         dedupe: Arc::default(),
         comes_twice: Arc::default(),
         counters: Arc::default(),
+        recent: Arc::default(),
     }
 }

@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::{Mutex, watch};
@@ -60,8 +60,19 @@ pub struct RemoteSource {
     pub interest: watch::Receiver<Arc<Interest>>,
     /// Where events go.
     pub dispatcher: Arc<Dispatcher>,
+    /// Tells whoever looks why polls fail, while they do.
+    pub trouble: watch::Sender<Option<Trouble>>,
     /// Ends polling.
     pub shutdown: CancellationToken,
+}
+
+/// Why polls fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Since when.
+    pub since: SystemTime,
+    /// What the last one ended with.
+    pub error: String,
 }
 
 /// The end of the source, as long as its events are not settled.
@@ -243,6 +254,7 @@ impl Poller {
         let random = fastrand::f64();
         let Some(first) = failures().next() else {
             if self.reported_error.take().is_some() {
+                self.source.trouble.send_replace(None);
                 tracing::info!("the control plane answers again; polling goes on");
             }
             return if errors().next().is_none() {
@@ -261,6 +273,11 @@ impl Poller {
         };
         let error = first.to_string();
         if self.reported_error.as_ref() != Some(&error) {
+            self.source.trouble.send_modify(|trouble| {
+                let since = trouble.as_ref().map_or_else(SystemTime::now, |trouble| trouble.since);
+                let error = error.clone();
+                *trouble = Some(Trouble { since, error });
+            });
             tracing::warn!(
                 error,
                 next_attempt_ms = pause.as_millis(),
