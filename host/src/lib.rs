@@ -31,6 +31,7 @@ pub mod secret;
 pub mod server;
 pub mod sink;
 pub mod source;
+pub mod start_up;
 pub mod status;
 pub mod streams;
 pub mod subject;

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use distributor::app::{self, Listeners, Signals};
 use distributor::cli::{self, Arguments, Command, PluginCommand};
 use distributor::config::{self, Config, ConfigErrors, ControlConfig};
 use distributor::plugins::{Compiler, run_compiler};
+use distributor::start_up;
 use distributor::subscription::Interest;
 use distributor::telemetry;
 use tokio::net::TcpListener;
@@ -22,6 +24,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A wrong configuration (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
+/// After this time the start is over.
+const START_UP: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     // Huge pages make a small heap look 10 MiB larger. Without the call everything works, with more memory.
@@ -110,6 +114,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let control = control_listener(&config.control).await?;
     let signals = Signals::default();
     tokio::spawn(watch_signals(signals.clone()));
+    tokio::spawn(forget_start_up());
     let topics = config.nats.topics.clone();
     let interest = if config.registration.is_some() {
         Interest::expected(topics)
@@ -164,6 +169,13 @@ async fn watch_signals(signals: Signals) {
         }
         signals.shutdown.cancel();
     }
+}
+
+/// Whatever is executed again by now is executed often.
+async fn forget_start_up() {
+    tokio::time::sleep(START_UP).await;
+    let n_bytes = start_up::forget_executed_code();
+    tracing::debug!(n_bytes, "unmapped the code that the start executed");
 }
 
 fn configured() -> Result<Config, ConfigErrors> {

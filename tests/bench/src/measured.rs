@@ -26,6 +26,8 @@ pub(crate) struct Distributor<'a> {
     pub(crate) binary: &'a Path,
     /// Whether it has a project filter.
     pub(crate) filters: bool,
+    /// Whether its native code is there, as it is in the image and after the first start.
+    pub(crate) is_compiled: bool,
     pub(crate) mode: Mode,
 }
 
@@ -54,6 +56,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) topic: &'a str,
     pub(crate) recipient_port: u16,
     pub(crate) log: &'a Path,
+    /// For native code.
+    pub(crate) cache: &'a Path,
 }
 
 #[derive(Debug)]
@@ -132,6 +136,10 @@ fn start_distributor(
         ("JETSTREAM_DURABLE", DURABLE),
         ("DISABLE_REGISTRATION", "true"),
     ];
+    let cache = surroundings.cache.to_string_lossy();
+    if distributor.is_compiled {
+        environment.push(("PLUGINS_CACHE_DIR", &cache));
+    }
     if distributor.filters {
         environment.push(("PROJECT_FILTER", PASSING_PROJECT));
     }

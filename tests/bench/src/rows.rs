@@ -40,6 +40,7 @@ struct Row {
     load: Load,
     /// Whether the distributor is given a project filter.
     filters: bool,
+    is_compiled: bool,
     /// Deliveries at once by the relay to compare with; `None` where a relay does not do the same work.
     relay_concurrency: Option<usize>,
     /// In which modes the distributor does this work.
@@ -62,6 +63,7 @@ const PLAIN: Row = Row {
     kind: Kind::Throughput,
     load: SMALL,
     filters: false,
+    is_compiled: true,
     relay_concurrency: Some(16),
     modes: &[Mode::Core, Mode::JetStream],
 };
@@ -205,6 +207,13 @@ const ROWS: &[Row] = &[
         relay_concurrency: None,
         ..PLAIN
     },
+    Row {
+        name: "start-up that compiles",
+        kind: Kind::StartUp,
+        relay_concurrency: None,
+        is_compiled: false,
+        ..PLAIN
+    },
 ];
 
 /// The rounds of one row.
@@ -259,9 +268,16 @@ pub(crate) async fn measure(
 impl Row {
     fn programs<'a>(&self, distributor: Option<&'a Path>) -> Vec<Program<'a>> {
         let relay = self.relay_concurrency.map(|concurrency| Program::Relay { concurrency });
-        let filters = self.filters;
+        let (filters, is_compiled) = (self.filters, self.is_compiled);
         let in_modes = distributor.into_iter().flat_map(|binary| {
-            let in_mode = move |&mode: &Mode| Program::Distributor(Distributor { binary, filters, mode });
+            let in_mode = move |&mode: &Mode| {
+                Program::Distributor(Distributor {
+                    binary,
+                    filters,
+                    is_compiled,
+                    mode,
+                })
+            };
             self.modes.iter().map(in_mode)
         });
         relay.into_iter().chain(in_modes).collect()

@@ -121,6 +121,7 @@ impl Bench {
             topic,
             recipient_port: recipient.port,
             log: &self.log(),
+            cache: &self.folder.path().join("cache"),
         };
         Measured::start(program, surroundings)
     }
