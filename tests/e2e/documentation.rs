@@ -242,7 +242,8 @@ fn markdown_files(folder: &Path) -> Vec<PathBuf> {
     entries.sort();
     for path in entries {
         let name = path.file_name().unwrap().to_str().unwrap();
-        let is_ours = !name.starts_with('.') && !["target", "node_modules", "build"].contains(&name);
+        // What `distributor plugin new` writes is a project of its own, with tests of its own.
+        let is_ours = !name.starts_with('.') && !["target", "node_modules", "templates"].contains(&name);
         if path.is_symlink() || !is_ours {
             continue;
         }
