@@ -7,6 +7,7 @@
 //!
 //! Absolute figures move with the machine and by some 10–15 % from run to run: compare ratios.
 
+mod chart;
 mod clock;
 mod events;
 mod figures;
@@ -77,6 +78,13 @@ struct Arguments {
 enum Command {
     /// Runs the bare relay until it is ended: what every other figure is compared with
     Relay(RelayOptions),
+    /// Draws the figures that a run wrote (`--json`) as SVG
+    Chart {
+        /// What the run wrote
+        json: PathBuf,
+        /// The picture
+        svg: PathBuf,
+    },
 }
 
 /// How much is measured, the same for all rows.
@@ -95,8 +103,13 @@ struct Effort {
 async fn main() -> anyhow::Result<()> {
     let clock = Clock::start();
     let arguments = Arguments::parse();
-    if let Some(Command::Relay(options)) = &arguments.command {
-        return relay::run(options).await;
+    match &arguments.command {
+        Some(Command::Relay(options)) => return relay::run(options).await,
+        Some(Command::Chart { json, svg }) => {
+            let text = std::fs::read_to_string(json).with_context(|| format!("cannot read {}", json.display()))?;
+            return std::fs::write(svg, chart::draw(&text)?).with_context(|| format!("cannot write {}", svg.display()));
+        }
+        None => {}
     }
 
     let effort = if arguments.quick {

@@ -24,11 +24,21 @@ pub(crate) enum Program<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Distributor<'a> {
     pub(crate) binary: &'a Path,
-    /// Whether it has a project filter.
-    pub(crate) filters: bool,
+    pub(crate) filter: Filter,
     /// Whether its native code is there, as it is in the image and after the first start.
     pub(crate) is_compiled: bool,
     pub(crate) mode: Mode,
+}
+
+/// What decides whether an event is delivered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Filter {
+    /// The built-in filter, which passes everything.
+    None,
+    /// The built-in filter for [`PASSING_PROJECT`].
+    Project,
+    /// A chain of so many of them.
+    Chain(usize),
 }
 
 /// Where events are kept until they are delivered. It is the server that decides: the distributor is not told.
@@ -56,8 +66,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) topic: &'a str,
     pub(crate) recipient_port: u16,
     pub(crate) log: &'a Path,
-    /// For native code.
-    pub(crate) cache: &'a Path,
+    /// Where it may keep native code, and where it finds its plugins.
+    pub(crate) folder: &'a Path,
 }
 
 #[derive(Debug)]
@@ -136,12 +146,33 @@ fn start_distributor(
         ("JETSTREAM_DURABLE", DURABLE),
         ("DISABLE_REGISTRATION", "true"),
     ];
-    let cache = surroundings.cache.to_string_lossy();
+    let in_folder = |name: &str| surroundings.folder.join(name).to_string_lossy().into_owned();
+    let (cache, plugins) = (in_folder("cache"), in_folder("plugins"));
     if distributor.is_compiled {
         environment.push(("PLUGINS_CACHE_DIR", &cache));
     }
-    if distributor.filters {
-        environment.push(("PROJECT_FILTER", PASSING_PROJECT));
+    match distributor.filter {
+        Filter::None => {}
+        Filter::Project => environment.push(("PROJECT_FILTER", PASSING_PROJECT)),
+        Filter::Chain(length) => {
+            write_chain(Path::new(&plugins), length)?;
+            environment.push(("PLUGINS_DIR", &plugins));
+        }
     }
     DistributorProcess::start_with(distributor.binary, &[], &environment, OutputTo::File(surroundings.log))
+}
+
+fn write_chain(folder: &Path, length: usize) -> std::io::Result<()> {
+    let entry = |number: usize| {
+        format!(
+            "[[plugin]]\nname = \"filter-{number}\"\ncomponent = \"builtin:keptn-filter\"\n\
+             [plugin.config]\nprojects = [\"{PASSING_PROJECT}\"]\n"
+        )
+    };
+    let entries: String = (1..=length).map(entry).collect();
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(
+        folder.join("plugins.toml"),
+        format!("default_filter = false\n{entries}"),
+    )
 }

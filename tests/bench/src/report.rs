@@ -134,7 +134,7 @@ fn compare(row: &MeasuredRow) -> Vec<Compared> {
 }
 
 /// A number with its thousands set apart, or a dash.
-fn shown(value: Option<f64>, decimals: usize) -> String {
+pub(crate) fn shown(value: Option<f64>, decimals: usize) -> String {
     let Some(value) = value else { return "–".to_owned() };
     let text = format!("{value:.decimals$}");
     let (whole, fraction) = text.split_at(text.find('.').unwrap_or(text.len()));

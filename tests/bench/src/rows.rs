@@ -8,7 +8,7 @@ use crate::Effort;
 use crate::clock::Clock;
 use crate::events::Load;
 use crate::figures::Round;
-use crate::measured::{Distributor, Mode, Program};
+use crate::measured::{Distributor, Filter, Mode, Program};
 use crate::stage::Bench;
 
 /// What a row measures.
@@ -38,8 +38,8 @@ struct Row {
     name: &'static str,
     kind: Kind,
     load: Load,
-    /// Whether the distributor is given a project filter.
-    filters: bool,
+    filter: Filter,
+    /// Whether its native code is there when it starts.
     is_compiled: bool,
     /// Deliveries at once by the relay to compare with; `None` where a relay does not do the same work.
     relay_concurrency: Option<usize>,
@@ -62,7 +62,7 @@ const PLAIN: Row = Row {
     name: "1 KB",
     kind: Kind::Throughput,
     load: SMALL,
-    filters: false,
+    filter: Filter::None,
     is_compiled: true,
     relay_concurrency: Some(16),
     modes: &[Mode::Core, Mode::JetStream],
@@ -74,6 +74,26 @@ const STORED: Row = Row {
     relay_concurrency: None,
     ..PLAIN
 };
+
+/// As large as a server takes them without being told to.
+const HUGE: Load = Load {
+    size_bytes: 1000 * 1024,
+    n_keys: 50,
+    ..SMALL
+};
+/// What a row sends at most, so that those of large events take no hour.
+const MAX_BYTES: usize = 4 << 30;
+
+/// A chain of so many filters that pass everything.
+const fn chain(name: &'static str, length: usize) -> Row {
+    Row {
+        name,
+        filter: Filter::Chain(length),
+        relay_concurrency: None,
+        modes: &[Mode::Core],
+        ..PLAIN
+    }
+}
 
 const fn passing(percent: usize) -> Load {
     Load {
@@ -99,19 +119,19 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "1 KB, filter passes 100 %",
-        filters: true,
+        filter: Filter::Project,
         ..PLAIN
     },
     Row {
         name: "1 KB, filter passes 10 %",
-        filters: true,
+        filter: Filter::Project,
         load: passing(10),
         relay_concurrency: None,
         ..PLAIN
     },
     Row {
         name: "1 KB, filter passes 1 %",
-        filters: true,
+        filter: Filter::Project,
         load: passing(1),
         relay_concurrency: None,
         ..PLAIN
@@ -122,13 +142,23 @@ const ROWS: &[Row] = &[
         ..PLAIN
     },
     Row {
+        name: "1000 KB, no filter",
+        load: HUGE,
+        modes: &[Mode::Core],
+        ..PLAIN
+    },
+    chain("1 KB, chain of 1", 1),
+    chain("1 KB, chain of 3", 3),
+    chain("1 KB, chain of 10", 10),
+    chain("1 KB, chain of 100", 100),
+    Row {
         name: "1 KB stored, filter 100 %",
-        filters: true,
+        filter: Filter::Project,
         ..STORED
     },
     Row {
         name: "1 KB stored, filter 1 %",
-        filters: true,
+        filter: Filter::Project,
         load: passing(1),
         ..STORED
     },
@@ -268,12 +298,12 @@ pub(crate) async fn measure(
 impl Row {
     fn programs<'a>(&self, distributor: Option<&'a Path>) -> Vec<Program<'a>> {
         let relay = self.relay_concurrency.map(|concurrency| Program::Relay { concurrency });
-        let (filters, is_compiled) = (self.filters, self.is_compiled);
+        let (filter, is_compiled) = (self.filter, self.is_compiled);
         let in_modes = distributor.into_iter().flat_map(|binary| {
             let in_mode = move |&mode: &Mode| {
                 Program::Distributor(Distributor {
                     binary,
-                    filters,
+                    filter,
                     is_compiled,
                     mode,
                 })
@@ -284,7 +314,8 @@ impl Row {
     }
 
     async fn round(&self, bench: &Bench, program: Program<'_>, effort: &Effort) -> anyhow::Result<Round> {
-        let (load, n_events) = (self.load, effort.events);
+        let load = self.load;
+        let n_events = effort.events.min(MAX_BYTES / load.size_bytes);
         match self.kind {
             Kind::Stored if program.mode() == Mode::JetStream => bench.stored(program, load, n_events).await,
             Kind::Throughput | Kind::Stored => bench.throughput(program, load, n_events).await,

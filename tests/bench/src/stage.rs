@@ -121,7 +121,7 @@ impl Bench {
             topic,
             recipient_port: recipient.port,
             log: &self.log(),
-            cache: &self.folder.path().join("cache"),
+            folder: self.folder.path(),
         };
         Measured::start(program, surroundings)
     }
