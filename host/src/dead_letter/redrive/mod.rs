@@ -1,6 +1,6 @@
 //! Delivers dead letters again: straight to the service, and never onto the bus, where others would get them too.
 //!
-//! Called by `distributor dead-letter redrive`, and by [`super::repair`] in a running distributor. A dead letter is deleted after the service has taken it, so that one that
+//! Called by `distributor dead-letter redrive`, and by `super::repair` in a running distributor. A dead letter is deleted after the service has taken it, so that one that
 //! is being redriven when the process ends is delivered again by the next redrive, and none is lost. Several redrives at
 //! the same time do no harm: who comes second finds nothing, or delivers once more.
 
