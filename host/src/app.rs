@@ -1,6 +1,8 @@
 //! Builds all parts in the order in which data flows, and runs them until the end.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use async_nats::SubscribeError;
 use tokio::net::TcpListener;
@@ -9,6 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::{self, Admin};
 use crate::answers::Answers;
 use crate::config::Config;
 use crate::connection::{Connection, Received};
@@ -19,20 +22,24 @@ use crate::dispatch::Dispatcher;
 use crate::error_log::{ErrorLog, Sending};
 use crate::ingress::Ingress;
 use crate::keptn_api::KeptnApi;
+use crate::metrics::Counters;
+use crate::observe::{self, Line};
 use crate::plugins::{ChainError, Compiler, HealthReport, Host, Plugins, Reloader};
 use crate::proxy::Proxy;
 use crate::recent_events::RecentEvents;
 use crate::registration::{Registration, RegistrationError};
 use crate::server::{self, Routes};
+use crate::source::Overview;
 use crate::status::{Observer, Parts};
 use crate::subscription::Interest;
-use crate::telemetry::Counters;
 
 /// Sockets that the caller has bound, so that tests can take free ports.
 #[derive(Debug)]
 pub struct Listeners {
     /// For the service next to the distributor.
     pub service: TcpListener,
+    /// For probes and metrics.
+    pub admin: Option<TcpListener>,
     /// For whoever operates the distributor.
     pub control: Option<TcpListener>,
 }
@@ -72,6 +79,7 @@ pub enum RunError {
 ///
 /// # Errors
 /// Why it could not start, or not be registered. Nothing that happens later ends it.
+#[expect(clippy::too_many_lines, reason = "a list of parts, in the order of the data")]
 pub async fn run(
     config: Config,
     listeners: Listeners,
@@ -80,6 +88,10 @@ pub async fn run(
     signals: Signals,
 ) -> Result<(), RunError> {
     let Signals { shutdown, hangups } = signals;
+    let started = SystemTime::now();
+    let (stop_serving, mut operating) = (CancellationToken::new(), JoinSet::new());
+    let admin = Arc::new(Admin::default());
+    operating.spawn(admin::serve(listeners.admin, Arc::clone(&admin), stop_serving.clone()));
     let counters = Arc::new(Counters::default());
     let recent = Arc::new(RecentEvents::default());
     let answers = Arc::new(Answers::default());
@@ -94,13 +106,7 @@ pub async fn run(
 
     let registration = registration(&config, &api, &interest);
     let end_of_errors = CancellationToken::new();
-    let error_log = registration.as_ref().map(|registration| {
-        let error_log = Arc::new(ErrorLog::new(registration.id(), Arc::clone(&counters)));
-        let sending = Sending::new(Arc::clone(&error_log), api.clone(), config.api.timeout);
-        (error_log, tokio::spawn(sending.run(end_of_errors.clone())))
-    });
-    let (error_log, sending) = error_log.unzip();
-    let mut operating = JoinSet::new();
+    let (error_log, sending) = error_log(registration.as_ref(), &counters, &api, &config, &end_of_errors).unzip();
     operating.spawn(reloader.reported_to(error_log.clone()).run(hangups, shutdown.clone()));
 
     let sink = connection.sink();
@@ -117,6 +123,7 @@ pub async fn run(
     let deliveries = Arc::new(deliveries);
     let mut delivering = JoinSet::new();
     deliveries.run(&mut delivering);
+    let overview = Arc::new(Overview::default());
     let dispatcher = Dispatcher {
         interest: interest.subscribe(),
         plugins: Arc::clone(&plugins),
@@ -125,6 +132,7 @@ pub async fn run(
         comes_twice: Arc::default(),
         counters: Arc::clone(&counters),
         recent: Arc::clone(&recent),
+        overview: Arc::clone(&overview),
     };
     let receiving = connection.receive(&config, interest.subscribe(), Arc::new(dispatcher), shutdown.clone());
 
@@ -136,7 +144,6 @@ pub async fn run(
         error_log: error_log.clone(),
         counters: Arc::clone(&counters),
     });
-    let stop_serving = CancellationToken::new();
     let proxy = Proxy::new(&config.server, &config.api, api.access().clone()).map_err(RunError::Proxy)?;
     let routes = Arc::new(Routes::new(&config.server, ingress, proxy));
     let serving = tokio::spawn(server::serve(listeners.service, routes, stop_serving.clone()));
@@ -151,6 +158,20 @@ pub async fn run(
         chain: Arc::clone(&plugins),
         shutdown: shutdown.clone(),
     };
+    admin.show(observe::Observer {
+        started,
+        counters: Arc::clone(&counters),
+        deliveries: Arc::clone(&deliveries),
+        plugins: plugin_control.clone(),
+        line: Line::of(&connection),
+        overview,
+        interest: interest.subscribe(),
+        registration: registration.as_ref().map(Registration::state),
+        error_log: error_log.clone(),
+        access: api.access().clone(),
+        shutdown: shutdown.clone(),
+        has_received: AtomicBool::new(false),
+    });
     let observer = Arc::new(Observer::new(parts, &config));
     operating.spawn(Arc::clone(&observer).run());
     let operators = control::router(plugin_control, Arc::clone(&observer), &config.control);
@@ -175,10 +196,7 @@ pub async fn run(
     let grace_ends = Instant::now() + SERVER_GRACE;
     let _ = tokio::time::timeout_at(grace_ends, serving).await;
     end_of_errors.cancel();
-    if let (Some(error_log), Some(sending)) = (&error_log, sending) {
-        let _ = tokio::time::timeout_at(drain_ends.max(grace_ends), sending).await;
-        report_unsent(error_log);
-    }
+    end_error_log(error_log.as_deref(), sending, drain_ends.max(grace_ends)).await;
     operating.shutdown().await;
     plugins.current().end_trials().await;
     summarize(&counters, &plugins, deliveries.pending(), unfinished);
@@ -220,11 +238,29 @@ async fn drain(
 /// Time that open requests of the service get after the last delivery.
 const SERVER_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
-fn report_unsent(error_log: &ErrorLog) {
+/// Waits until the last errors are sent, and says how many are not.
+async fn end_error_log(error_log: Option<&ErrorLog>, sending: Option<JoinHandle<()>>, ends: Instant) {
+    let (Some(error_log), Some(sending)) = (error_log, sending) else {
+        return;
+    };
+    let _ = tokio::time::timeout_at(ends, sending).await;
     let n_queued = error_log.n_queued();
     if n_queued > 0 {
         tracing::warn!(n_queued, "errors were not copied to the control plane");
     }
+}
+
+/// Copies errors to the control plane until `end`, where there is an integration.
+fn error_log(
+    registration: Option<&Registration>,
+    counters: &Arc<Counters>,
+    api: &KeptnApi,
+    config: &Config,
+    end: &CancellationToken,
+) -> Option<(Arc<ErrorLog>, JoinHandle<()>)> {
+    let error_log = Arc::new(ErrorLog::new(registration?.id(), Arc::clone(counters)));
+    let sending = Sending::new(Arc::clone(&error_log), api.clone(), config.api.timeout);
+    Some((error_log, tokio::spawn(sending.run(end.clone()))))
 }
 
 /// One for all who call the API, so that they share connections and tokens.

@@ -62,6 +62,11 @@ impl Budget {
         self.max_events
     }
 
+    /// Events and bytes that fit in all.
+    pub fn limits(&self) -> (usize, usize) {
+        (self.max_events, self.max_bytes)
+    }
+
     /// Events and bytes that still fit.
     pub fn room(&self) -> (usize, usize) {
         let (events, bytes) = self.held();
@@ -90,7 +95,8 @@ impl Budget {
         }
     }
 
-    fn held(&self) -> (usize, usize) {
+    /// Events and bytes that are held.
+    pub fn held(&self) -> (usize, usize) {
         (self.events.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire))
     }
 }

@@ -14,13 +14,13 @@ use crate::config::{ApiEndpoint, Config, Ordering};
 use crate::dead_letter::DeadLetters;
 use crate::dispatch::Dispatcher;
 use crate::keptn_api::KeptnApi;
+use crate::metrics::Counters;
 use crate::nats;
 use crate::sink::{ApiSink, NatsSink, Sink};
 use crate::source::remote::{self, RemoteSource, Trouble};
 use crate::source::{Routing, Settling, Sources};
 use crate::streams::Streams;
 use crate::subscription::Interest;
-use crate::telemetry::Counters;
 
 /// The one way to the control plane.
 #[derive(Debug)]

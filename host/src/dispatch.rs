@@ -21,11 +21,12 @@ use self::passage::{Passing, Unfinished};
 use crate::dedupe::{Dedupe, Sight};
 use crate::delivery::{Deliveries, Delivery, Part};
 use crate::event::{Event, Malformed};
+use crate::metrics::Counters;
 use crate::plugins::Plugins;
 use crate::receipt::Receipt;
 use crate::recent_events::{EventNames, RecentEvents, StepKind};
+use crate::source::Overview;
 use crate::subscription::{Interest, Match};
-use crate::telemetry::Counters;
 
 /// The copy of an event that is being delivered is looked at again after this.
 const UNDER_WAY_PAUSE: Duration = Duration::from_secs(2);
@@ -65,6 +66,8 @@ pub struct Dispatcher {
     pub counters: Arc<Counters>,
     /// What is shown.
     pub recent: Arc<RecentEvents>,
+    /// Where sources enter what they do.
+    pub overview: Arc<Overview>,
 }
 
 impl Dispatcher {
@@ -111,6 +114,9 @@ impl Dispatcher {
         let Some(progress) = receipt.admit(key) else {
             return;
         };
+        if matches.len() > 1 {
+            self.counters.fanned_out.add(matches.len() as u64 - 1);
+        }
         let mut is_later = self.deliveries.has_unprepared(key) || progress.iter().any(|part| part.is_unprepared);
         // One chain for all of it, whatever is swapped meanwhile.
         let chain = arc_swap::Guard::into_inner(self.plugins.current());

@@ -17,8 +17,8 @@ pub use self::entry::{Entry, ErrorLogError, LOG_TYPE};
 pub use self::sending::Sending;
 use crate::dead_letter::{DeadLetter, Stored};
 use crate::event::Event;
+use crate::metrics::Counters;
 use crate::plugins::PluginError;
-use crate::telemetry::Counters;
 
 /// Entries in memory.
 const MAX_ENTRIES: usize = 1000;

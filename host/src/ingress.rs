@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use crate::answers::Answers;
 use crate::error_log::{self, Entry, ErrorLog};
 use crate::event::{Event, EventBuilder, Malformed, split_batch};
+use crate::metrics::Counters;
 use crate::plugins::{Context, Direction, Fate, Passage, PluginError, Plugins, Published};
 use crate::sink::{Sink, SinkError};
-use crate::telemetry::Counters;
 
 /// Takes events of the service.
 #[derive(Debug)]
@@ -180,7 +180,7 @@ impl Ingress {
                     Fate::Unchanged => vec![event],
                     Fate::Replaced(events) => events,
                     Fate::Dropped { by, reason } => {
-                        self.counters.dropped.increment();
+                        self.counters.dropped_outgoing.increment();
                         tracing::debug!(event_id = &*event.id(), event_type = &*event.ty(), plugin = %by, reason, "dropped by a plugin");
                         Vec::new()
                     }

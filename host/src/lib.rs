@@ -3,6 +3,7 @@
 //! An event is followed in four files: [`source`] → [`dispatch`] → [`plugins`] → [`delivery`]; an event of the
 //! service goes [`ingress`] → [`plugins`] → [`sink`]. `ARCHITECTURE.md` has the map.
 
+pub mod admin;
 pub mod answers;
 pub mod app;
 pub mod budget;
@@ -21,7 +22,9 @@ pub mod ingress;
 pub mod jetstream_api;
 pub mod json;
 pub mod keptn_api;
+pub mod metrics;
 pub mod nats;
+pub mod observe;
 pub mod plugins;
 pub mod proxy;
 pub mod receipt;

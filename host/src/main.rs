@@ -9,7 +9,8 @@ use std::time::Duration;
 use clap::Parser;
 use distributor::app::{self, Listeners, Signals};
 use distributor::cli::{self, Arguments, Command, PluginCommand};
-use distributor::config::{self, Config, ConfigErrors, ControlConfig};
+use distributor::config::variables::{self, Variable};
+use distributor::config::{self, Config, ConfigErrors};
 use distributor::plugins::{Compiler, run_compiler};
 use distributor::start_up;
 use distributor::subscription::Interest;
@@ -111,7 +112,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let service = listener
         .map_err(|error| anyhow::anyhow!("cannot listen on {address} (PROXY_BIND, API_PROXY_PORT): {error}"))?;
     tracing::info!(address = %service.local_addr()?, recipient = config::report::without_password(&config.delivery.recipient.to_string()), "listening");
-    let control = control_listener(&config.control).await?;
+    let admin = &config.admin;
+    let admin = optional_listener(admin.address, admin.is_default, &variables::ADMIN_BIND, "admin").await?;
+    let control = &config.control;
+    let control = optional_listener(control.address, control.is_default, &variables::CONTROL_BIND, "control").await?;
     let signals = Signals::default();
     tokio::spawn(watch_signals(signals.clone()));
     tokio::spawn(forget_start_up());
@@ -122,25 +126,41 @@ async fn run(config: Config) -> anyhow::Result<()> {
         Interest::topics(topics)
     };
     let interest = watch::Sender::new(Arc::new(interest));
-    app::run(config, Listeners { service, control }, interest, compiler(), signals).await?;
+    app::run(
+        config,
+        Listeners {
+            service,
+            admin,
+            control,
+        },
+        interest,
+        compiler(),
+        signals,
+    )
+    .await?;
     Ok(())
 }
 
 /// Where nobody has asked for the address, another sidecar of the pod may have it.
-async fn control_listener(config: &ControlConfig) -> anyhow::Result<Option<TcpListener>> {
-    let Some(address) = config.address else {
+async fn optional_listener(
+    address: Option<SocketAddr>,
+    is_default: bool,
+    variable: &Variable,
+    what: &str,
+) -> anyhow::Result<Option<TcpListener>> {
+    let (Some(address), name) = (address, variable.name) else {
         return Ok(None);
     };
     match TcpListener::bind(address).await {
         Ok(listener) => {
-            tracing::info!(address = %listener.local_addr()?, "control listener");
+            tracing::info!(address = %listener.local_addr()?, "{what} listener");
             Ok(Some(listener))
         }
-        Err(error) if config.is_default => {
-            tracing::warn!(%address, %error, "there is no control listener; CONTROL_BIND chooses another address, or `off`");
+        Err(error) if is_default => {
+            tracing::warn!(%address, %error, "there is no {what} listener; {name} chooses another address, or `off`");
             Ok(None)
         }
-        Err(error) => Err(anyhow::anyhow!("cannot listen on {address} (CONTROL_BIND): {error}")),
+        Err(error) => Err(anyhow::anyhow!("cannot listen on {address} ({name}): {error}")),
     }
 }
 

@@ -11,7 +11,7 @@ use async_nats::{Client, Event, HeaderMap, Request, ServerAddr};
 use tokio::sync::watch;
 
 use crate::config::NatsConfig;
-use crate::telemetry::Counters;
+use crate::metrics::Counters;
 use crate::tls::{self, Trust};
 
 /// Pauses between attempts grow up to this, so that events flow again soon after NATS is back.
@@ -197,6 +197,7 @@ impl ConnectionLog {
             }
             Event::Disconnected => {
                 *self.since() = SystemTime::now();
+                self.counters.disconnects.increment();
                 tracing::warn!(servers, "lost the connection to NATS; trying to get it back");
             }
             Event::LameDuckMode => tracing::info!(servers, "the NATS server is about to shut down"),

@@ -21,6 +21,8 @@ pub struct Receipt {
     origin: Origin,
     /// The event's place in memory, given back with the receipt.
     _held: Held,
+    /// When the event came.
+    received: Instant,
 }
 
 #[derive(Debug)]
@@ -80,6 +82,7 @@ impl Receipt {
         Self {
             origin: Origin::Core,
             _held: held,
+            received: Instant::now(),
         }
     }
 
@@ -92,6 +95,7 @@ impl Receipt {
                 n_deliveries: u32::try_from(n_deliveries).unwrap_or(u32::MAX),
             },
             _held: held,
+            received: Instant::now(),
         }
     }
 
@@ -100,7 +104,13 @@ impl Receipt {
         Self {
             origin: Origin::Polled(Box::new(polled)),
             _held: held,
+            received: Instant::now(),
         }
+    }
+
+    /// When the event came.
+    pub fn received(&self) -> Instant {
+        self.received
     }
 
     /// Whether the source keeps a copy, so that giving the event back loses nothing.

@@ -23,12 +23,14 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::patient::Patient;
 use crate::config::ServerConfig;
 use crate::ingress::Ingress;
-use crate::proxy::{Proxy, Streamed};
+use crate::metrics::{PublishResult, StatusClass};
+use crate::proxy::{ForwardError, Proxy, Streamed};
 
 /// Time a client has to send its request body to the event path.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -79,6 +81,13 @@ impl Routes {
     }
 
     async fn accept_event(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+        let answer = self.accept(request).await;
+        let counters = &self.ingress.counters;
+        counters.publish_requests.increment(PublishResult::of(answer.status()));
+        answer
+    }
+
+    async fn accept(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let (head, body) = request.into_parts();
         let limit = self.max_body_bytes.unwrap_or(usize::MAX);
         let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
@@ -111,7 +120,13 @@ impl Routes {
 
     async fn forward(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let method = request.method().clone();
-        match self.proxy.forward(request).await {
+        let begun = Instant::now();
+        let forwarded = self.proxy.forward(request).await;
+        let counters = &self.ingress.counters;
+        counters.times.proxied.observe(begun.elapsed());
+        let status = forwarded.as_ref().map_or_else(ForwardError::status, Response::status);
+        counters.proxied.increment(StatusClass::of(status));
+        match forwarded {
             Ok(answer) => answer.map(Either::Right),
             Err(error) => {
                 let status = error.status();
@@ -128,18 +143,37 @@ pub async fn serve(listener: TcpListener, routes: Arc<Routes>, stop: Cancellatio
         let routes = Arc::clone(&routes);
         async move { Ok(routes.answer(request).await) }
     });
-    serve_with(listener, service, MAX_CONNECTIONS, stop).await;
+    serve_with(listener, service, Patience::of(MAX_CONNECTIONS), stop).await;
 }
 
-/// The same for other listeners, with no more connections at a time than this.
-pub(crate) async fn serve_with<S, B>(listener: TcpListener, service: S, max_connections: usize, stop: CancellationToken)
+/// What a listener bears with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// Connections at a time.
+    pub(crate) max_connections: usize,
+    /// Time until a request's head is complete, or until the next one begins.
+    pub(crate) head_timeout: Duration,
+}
+
+impl Patience {
+    /// The usual one, with so many connections.
+    pub(crate) fn of(max_connections: usize) -> Self {
+        Self {
+            max_connections,
+            head_timeout: HEAD_TIMEOUT,
+        }
+    }
+}
+
+/// The same for other listeners.
+pub(crate) async fn serve_with<S, B>(listener: TcpListener, service: S, patience: Patience, stop: CancellationToken)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
     B::Data: Send,
 {
-    let allowance = Arc::new(Semaphore::new(max_connections));
+    let allowance = Arc::new(Semaphore::new(patience.max_connections));
     let mut connections = JoinSet::new();
     loop {
         let accepted = async {
@@ -157,7 +191,7 @@ where
                 let _ = stream.set_nodelay(true);
                 let (service, stop) = (service.clone(), stop.clone());
                 connections.spawn(async move {
-                    serve_connection(TokioIo::new(stream), service, stop).await;
+                    serve_connection(TokioIo::new(stream), service, patience.head_timeout, stop).await;
                     drop(permit);
                 });
             }
@@ -179,7 +213,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn serve_connection<T, S, B>(stream: T, service: S, stop: CancellationToken)
+async fn serve_connection<T, S, B>(stream: T, service: S, head_timeout: Duration, stop: CancellationToken)
 where
     T: hyper::rt::Read + hyper::rt::Write + Unpin,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
@@ -187,7 +221,7 @@ where
 {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(head_timeout)
         .serve_connection(Patient::new(stream, WRITE_TIMEOUT), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
@@ -227,7 +261,6 @@ fn problem(status: StatusCode, detail: &str) -> Response<AnswerBody> {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio::task::JoinHandle;
-    use tokio::time::Instant;
 
     use super::*;
 
@@ -240,7 +273,12 @@ mod tests {
             let body: Full<Bytes> = Full::from(vec![b'x'; n_bytes]);
             std::future::ready(Ok(Response::new(body)))
         };
-        let serving = serve_connection(TokioIo::new(near), service_fn(answer), CancellationToken::new());
+        let serving = serve_connection(
+            TokioIo::new(near),
+            service_fn(answer),
+            HEAD_TIMEOUT,
+            CancellationToken::new(),
+        );
         (far, tokio::spawn(serving))
     }
 

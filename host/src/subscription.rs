@@ -99,6 +99,22 @@ impl Interest {
         }
     }
 
+    /// How many topics or subscriptions there are.
+    pub fn n_wanted(&self) -> usize {
+        match &self.kind {
+            Kind::Topics(topics) | Kind::Expected(topics) => topics.len(),
+            Kind::Subscriptions(subscriptions) => subscriptions.len(),
+        }
+    }
+
+    /// How many subscriptions of the control plane there are.
+    pub fn n_subscriptions(&self) -> usize {
+        match &self.kind {
+            Kind::Topics(_) | Kind::Expected(_) => 0,
+            Kind::Subscriptions(subscriptions) => subscriptions.len(),
+        }
+    }
+
     /// Puts every reason to deliver an event received on `subject` into `matches`, in list order.
     pub fn matches(&self, subject: &str, matches: &mut Vec<Match>) {
         matches.clear();

@@ -225,8 +225,11 @@ impl App {
         let address = service.local_addr().expect("a listener has an address");
         let interest = watch::Sender::new(Arc::new(interest));
         let signals = Signals::default();
-        let control = None;
-        let listeners = Listeners { service, control };
+        let listeners = Listeners {
+            service,
+            admin: None,
+            control: None,
+        };
         let running = app::run(
             config,
             listeners,

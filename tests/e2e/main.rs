@@ -35,6 +35,7 @@ mod forwarding;
 mod hostile_plugins;
 mod jetstream;
 mod museum;
+mod operating;
 mod outages;
 mod payloads;
 mod plugin_breaker;

@@ -22,6 +22,7 @@ pub use self::api::{ApiEndpoint, ApiService};
 use self::read::Reader;
 pub use self::read::{Lookup, byte_size};
 pub use self::retry_on::RetryOn;
+pub use self::sections::check_log_level;
 use self::variables as var;
 use crate::plugins::TrustedKeys;
 use crate::secret::{Secret, SecretError};
@@ -47,6 +48,8 @@ pub struct Config {
     pub plugins_poll_interval: Duration,
     /// Private directory for what plugins leave behind; none when nothing is to be kept.
     pub plugins_cache_dir: Option<PathBuf>,
+    /// The listener for probes and metrics.
+    pub admin: AdminConfig,
     /// The listener for whoever operates the distributor.
     pub control: ControlConfig,
     /// Who may sign plugins; none: nobody has to.
@@ -245,6 +248,15 @@ pub struct ServerConfig {
     pub max_body_bytes: Option<usize>,
 }
 
+/// The listener for probes and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Where to listen; none when it is off.
+    pub address: Option<SocketAddr>,
+    /// Whether nobody has asked for this address, so that it may be taken by another sidecar of the pod.
+    pub is_default: bool,
+}
+
 /// The control listener.
 #[derive(Debug, Clone)]
 pub struct ControlConfig {
@@ -378,6 +390,7 @@ pub fn from_env(lookup: Lookup<'_>) -> Result<Config, ConfigErrors> {
             .map(PathBuf::from),
         plugins_poll_interval: reader.positive_duration(&var::PLUGINS_POLL_INTERVAL, "would look all the time"),
         plugins_cache_dir: sections::plugins_cache_dir(&reader),
+        admin: sections::admin(&mut reader),
         control: sections::control(&mut reader),
         trusted_keys: sections::trusted_keys(&mut reader),
         server: sections::server(&mut reader),

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 pub(super) use self::api::{api, endpoint};
 pub(super) use self::delivery::{dead_letter, delivery};
 pub(super) use self::nats::{jetstream, nats};
-pub(super) use self::operating::{control, plugins_cache_dir};
+pub(super) use self::operating::{admin, control, plugins_cache_dir};
 use super::read::Reader;
 use super::variables as var;
 use super::{ApiEndpoint, RegistrationConfig, ServerConfig, Workload};
@@ -153,17 +153,27 @@ pub(super) fn log_level(reader: &mut Reader<'_>) -> String {
     } else {
         text
     };
+    if let Err(problem) = check_log_level(&text) {
+        reader.problem(&var::LOG_LEVEL, problem);
+    }
+    text
+}
+
+/// Whether the text says what is to be logged.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_log_level(text: &str) -> Result<(), String> {
     for directive in text.split(',') {
         // A single word that is no level would be taken for a module, and everything else would fall silent.
         let level = directive.rsplit('=').next().unwrap_or_default().trim();
         if level.parse::<tracing::Level>().is_err() {
-            reader.problem(
-                &var::LOG_LEVEL,
-                format!("{directive:?} is neither a level (error, warn, info, debug, trace) nor `module=level`"),
-            );
+            return Err(format!(
+                "{directive:?} is neither a level (error, warn, info, debug, trace) nor `module=level`"
+            ));
         }
     }
-    text
+    Ok(())
 }
 
 /// A secret as a value or in a file.

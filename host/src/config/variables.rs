@@ -123,7 +123,8 @@ variables! {
         API_PROXY_MAX_PAYLOAD_BYTES_KB Integer "64" "Largest request body, in units of 1024 bytes, on every path; `0` or less: no limit."
         API_PROXY_HTTP_TIMEOUT Seconds "30" "Time a call to the Keptn API may take; through the API proxy, time until the answer begins and longest pause in it. `0` or less: no limit."
     ]
-    "Control": [
+    "Probes, metrics and control": [
+        ADMIN_BIND Text "0.0.0.0:8091" "IP address and port for the probes `/livez`, `/readyz` and `/startupz` and for `/metrics`, and nothing else. `off` or empty: none."
         CONTROL_BIND Text "127.0.0.1:8092" "IP address and port of the control listener: the status page, plugins in force, reload, rollback, dead letters. `off` or empty: none. An address that others can reach needs a token."
         CONTROL_TOKEN Secret "" "Token that requests to the control listener have to bring (`Authorization: Bearer …`)."
         CONTROL_TOKEN_FILE Text "" "File with that token, in place of the value; read again when it changes."

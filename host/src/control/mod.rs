@@ -43,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 use self::access::Access;
 use crate::config::ControlConfig;
 use crate::plugins::PluginControl;
+use crate::server::Patience;
 use crate::status::Observer;
 
 /// People and their tools, not services.
@@ -72,7 +73,7 @@ pub fn router(plugins: PluginControl, observer: Arc<Observer>, config: &ControlC
 pub async fn serve(listener: Option<TcpListener>, router: Router, stop: CancellationToken) {
     if let Some(listener) = listener {
         let service = TowerToHyperService::new(router);
-        crate::server::serve_with(listener, service, MAX_CONNECTIONS, stop).await;
+        crate::server::serve_with(listener, service, Patience::of(MAX_CONNECTIONS), stop).await;
     }
 }
 

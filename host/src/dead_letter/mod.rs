@@ -30,6 +30,7 @@ pub use self::stream::{STREAM, SUBJECT_PREFIX};
 pub use self::text::{one_line, rfc3339};
 use crate::config::DeadLetterConfig;
 use crate::error_log::ErrorLog;
+use crate::metrics::Label;
 
 /// An event that is given up, and what is known about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,6 +170,18 @@ impl Reason {
     pub fn parse(text: &str) -> Self {
         let found = Self::ALL.into_iter().find(|reason| reason.as_str() == text);
         found.unwrap_or(Self::Unknown)
+    }
+}
+
+impl Label for Reason {
+    const VALUES: &'static [Self] = &Self::ALL;
+
+    fn name(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn index(self) -> usize {
+        self as usize
     }
 }
 

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::redrive::{Failure, Options, Progress, Redrive};
 use super::{Archive, Entry, Integration, ReadError, Selection, one_line, rfc3339};
 use crate::config::{Config, DeadLetterSink, DeliveryConfig};
+use crate::metrics::Counter;
 use crate::plugins::Plugins;
-use crate::telemetry::Counter;
 
 /// Letters that are listed, the newest ones.
 const MAX_LISTED: usize = 200;

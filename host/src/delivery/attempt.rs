@@ -11,6 +11,7 @@ use super::part::{GivenUp, Part};
 use super::preparation::{Pending, Prepared};
 use super::{AttemptError, Deliveries, Delivery, Key, Verdict};
 use crate::dead_letter::{Reason, Stored, one_line};
+use crate::metrics::AttemptResult;
 use crate::recent_events::StepKind;
 
 /// A service may ask for a longer pause, but not for any length.
@@ -68,6 +69,7 @@ impl Deliveries {
             self.publish(&mut delivery.parts[number]).await;
             return false;
         }
+        let received = delivery.receipt.received();
         let part = &mut delivery.parts[number];
         if part.attempts == 0 && part.subscription.is_some() && !part.event.can_be_marked() {
             self.counters.unmarked.increment();
@@ -75,8 +77,8 @@ impl Deliveries {
         part.attempts += 1;
         let start = Instant::now();
         match self.reach(part, can_be_given_back).await {
-            Reached::Taken(status) => self.delivered(part, Some(status), start),
-            Reached::Failed(_, Verdict::Delivered) => self.delivered(part, None, start),
+            Reached::Taken(status) => self.delivered(part, Some(status), start, received),
+            Reached::Failed(_, Verdict::Delivered) => self.delivered(part, None, start, received),
             Reached::Failed(error, verdict) => {
                 self.failed(part, &error, verdict);
                 // At once, so that nothing is forgotten between the two.
@@ -161,13 +163,15 @@ impl Deliveries {
         false
     }
 
-    fn delivered(&self, part: &mut Part, status: Option<StatusCode>, start: Instant) {
+    fn delivered(&self, part: &mut Part, status: Option<StatusCode>, start: Instant, received: Instant) {
         part.settle(true);
         self.counters.delivered.increment();
+        let now = Instant::now();
+        self.counters.times.latency.observe(now - received);
         let generation = part.generation;
         let event = &part.event;
         let subscription_id = part.subscription_id().unwrap_or_default();
-        let elapsed_ms = start.elapsed().as_millis();
+        let elapsed_ms = (now - start).as_millis();
         let what = || {
             let answer = status.map_or_else(
                 || "the service works on it, but did not answer in time".to_owned(),
@@ -308,11 +312,11 @@ impl Deliveries {
                 }
                 let why = format!("{}: {}", letter.reason, letter.error);
                 if stored == Stored::Log {
-                    self.counters.undelivered.increment();
+                    self.counters.undelivered.increment(letter.reason);
                     self.recent.in_trouble(part.names(), StepKind::Lost, &why);
                 } else {
                     self.recent.in_trouble(part.names(), StepKind::DeadLettered, &why);
-                    self.counters.dead_lettered.increment();
+                    self.counters.dead_lettered.increment(letter.reason);
                     tracing::error!(
                         event_id = letter.event_id,
                         event_type = letter.event_type,
@@ -377,6 +381,11 @@ impl Deliveries {
                 .outside
                 .deliver(&part.event, part.subscription_id(), part.attempts)
                 .await;
+            self.counters.times.attempt.observe(start.elapsed());
+            self.counters.attempts.increment(match &result {
+                Ok(status) => AttemptResult::of(*status),
+                Err(error) => error.kind(),
+            });
             let was_ready = self.was_ready.load(Ordering::Relaxed);
             let failure = result.map_err(|error| {
                 let is_answered = || self.answers.contains(&part.event.id());

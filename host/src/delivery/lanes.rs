@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+use super::report::LaneCounts;
+
 /// A delivery that waits for longer than this may wait with its source.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 
@@ -102,6 +104,24 @@ impl<T> Lanes<T> {
             Some(text) => self.hasher.hash_one(text),
             None => self.hasher.hash_one(self.next_serial()),
         })
+    }
+
+    /// How many there are.
+    pub(super) fn counts(&self) -> LaneCounts {
+        let state = self.state();
+        LaneCounts {
+            all: state.count,
+            tried: state.n_tried,
+            waiting: state.waiting.len(),
+        }
+    }
+
+    /// The least of what `of` says about those that are not being tried. Only the first of each key is asked: the others
+    /// came later.
+    pub(super) fn oldest(&self, of: impl Fn(&T) -> Instant) -> Option<Instant> {
+        let state = self.state();
+        let heads = state.ready.iter().chain(state.waiting.values());
+        heads.map(|(_, delivery)| of(delivery)).min()
     }
 
     /// Queues a delivery behind the others of its key.

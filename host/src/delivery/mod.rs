@@ -12,8 +12,10 @@ mod lanes;
 mod model;
 mod outside;
 mod part;
+mod pause;
 mod preparation;
 mod recipient;
+mod report;
 mod verdict;
 mod waiting;
 
@@ -32,19 +34,22 @@ use self::lanes::Lanes;
 pub use self::lanes::{Key, Occupancy};
 use self::outside::Outside;
 pub use self::part::{Delivery, GivenUp, Part};
+pub use self::pause::Pause;
 use self::preparation::UnpreparedKeys;
 pub use self::preparation::{Preparation, Prepared};
 pub use self::recipient::AttemptError;
 pub(crate) use self::recipient::Recipient;
+pub use self::report::DeliveryReport;
+use self::report::UnderWay;
 pub(crate) use self::verdict::{Policy, Verdict};
 pub use self::waiting::Waiting;
 use crate::answers::Answers;
 use crate::config::{self, DeliveryConfig};
 use crate::dead_letter::DeadLetters;
 use crate::event::Event;
+use crate::metrics::Counters;
 use crate::recent_events::RecentEvents;
 use crate::sink::Sink;
-use crate::telemetry::Counters;
 
 /// Events of one key that stay in memory while memory is full and others could be delivered.
 const KEPT_PER_KEY: usize = 31;
@@ -58,6 +63,8 @@ pub struct Deliveries {
     outside: Outside,
     policy: Policy,
     gate: Gate,
+    pause: Arc<Pause>,
+    under_way: UnderWay,
     /// Whether the service has ever taken an event.
     was_ready: AtomicBool,
     /// What the service has answered by events of its own.
@@ -98,6 +105,8 @@ impl Deliveries {
             outside,
             policy: Policy::new(config),
             gate: Gate::default(),
+            pause: Arc::default(),
+            under_way: UnderWay::new(config.concurrency),
             was_ready: AtomicBool::new(false),
             answers,
             ordering: config.ordering,
@@ -148,26 +157,39 @@ impl Deliveries {
     pub fn run(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
         let deliveries = Arc::clone(self);
         tasks.spawn(async move { deliveries.lanes.run_timer().await });
-        for _ in 0..self.concurrency {
+        for worker in 0..self.concurrency {
             let deliveries = Arc::clone(self);
             tasks.spawn(async move {
                 while let Some((key, delivery)) = deliveries.lanes.next().await {
+                    deliveries.under_way.begin(worker, delivery.receipt.received());
                     deliveries.work_on(key, delivery).await;
+                    deliveries.under_way.end(worker);
                 }
             });
         }
     }
 
-    /// Whether it makes sense to receive more: not while the service is not ready. Before it has ever taken an event, its
+    /// Whether an operator wants no events to be taken.
+    pub fn pause(&self) -> &Arc<Pause> {
+        &self.pause
+    }
+
+    /// Whether it makes sense to receive more: not while an operator wants none, or the service is not ready. Before it has ever taken an event, its
     /// answers may be about the few that it was asked to take: then there is one for every worker to find that out with.
     pub fn is_accepting(&self) -> bool {
         let may_be_ready = || !self.was_ready.load(Ordering::Relaxed) && self.lanes.count() < self.concurrency;
-        !self.gate.is_closed() || may_be_ready()
+        !self.pause.is_paused() && (!self.gate.is_closed() || may_be_ready())
     }
 
-    /// Waits until the service is ready.
+    /// Waits until the service is ready, and nobody wants anything else.
     pub async fn until_accepting(&self) {
-        self.gate.until_open().await;
+        loop {
+            self.pause.until_resumed().await;
+            self.gate.until_open().await;
+            if !self.pause.is_paused() {
+                return;
+            }
+        }
     }
 
     /// Makes room where memory is full of events that cannot start while others could: gives some of them back, to come

@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::body::{Body, Outgoing};
 use crate::config::{DeliveryConfig, OnTimeout};
 use crate::connect::{Connector, Proxies};
+use crate::metrics::AttemptResult;
 use crate::tls::{self, Trust};
 
 const CONTENT_TYPE_STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json");
@@ -92,6 +93,16 @@ pub enum AttemptError {
 }
 
 impl AttemptError {
+    /// As it is counted.
+    pub fn kind(&self) -> AttemptResult {
+        match self {
+            Self::Connect(_) => AttemptResult::Refused,
+            Self::Broken(_) => AttemptResult::Broken,
+            Self::Timeout { .. } => AttemptResult::Timeout,
+            Self::Status { status, .. } => AttemptResult::of(*status),
+        }
+    }
+
     /// The pause that the service asked for.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

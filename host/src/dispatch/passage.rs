@@ -15,10 +15,10 @@ use super::Dispatcher;
 use crate::dead_letter::Reason;
 use crate::delivery::{GivenUp, Part, Preparation, Prepared};
 use crate::event::Event;
+use crate::metrics::Counters;
 use crate::plugins::{Chain, Context, Direction, Fate, Passage, PluginError, Plugins};
 use crate::recent_events::{EventNames, RecentEvents, StepKind};
 use crate::subscription::Match;
-use crate::telemetry::Counters;
 
 /// What goes through the chain.
 #[derive(Debug)]
@@ -217,6 +217,9 @@ fn add_parts(passing: &Passing, passage: Passage, generation: u64, noted: &Noted
         Fate::Unchanged => parts.push(Part::unchanged(event, subscription.clone(), generation)),
         Fate::Replaced(events) => {
             let original = (events.len() == 1).then_some(event);
+            if original.is_none() {
+                noted.counters.made.add(events.len().saturating_sub(1) as u64);
+            }
             let made = (0..).zip(&events);
             parts.extend(made.map(|(number, event)| {
                 Part::made_by_plugin(event, number, original, subscription.clone(), generation)

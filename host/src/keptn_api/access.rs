@@ -4,7 +4,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use secrecy::ExposeSecret;
 
-use super::oauth::{Oauth, OauthError};
+use super::oauth::{Oauth, OauthError, OauthReport};
 use crate::config::ApiConfig;
 use crate::secret::{Secret, SecretError, without_secrets};
 use crate::tls::Trust;
@@ -61,6 +61,11 @@ impl Access {
             Some(oauth) => Ok(oauth.discover().await?),
             None => Ok(()),
         }
+    }
+
+    /// How it is about tokens of OAuth, if there are to be any.
+    pub fn oauth_report(&self) -> Option<OauthReport> {
+        self.oauth.as_ref().map(Oauth::report)
     }
 
     /// Puts what is needed into the headers of a request, in place of what stands there. What it returns says which

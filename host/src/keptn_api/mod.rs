@@ -15,7 +15,7 @@ use serde::Deserialize;
 use url::Url;
 
 pub use self::access::{Access, AccessError, Generation};
-pub use self::oauth::OauthError;
+pub use self::oauth::{OauthError, OauthReport};
 use crate::config::{ApiConfig, ApiEndpoint, ApiService};
 use crate::tls::Trust;
 

@@ -265,10 +265,14 @@ impl Run<'_> {
         let error = match health.admit() {
             Ok(probe) => match self.traced(plugin, event, position).await {
                 Ok(fate) => {
+                    if matches!(fate, Fate::Dropped { .. }) {
+                        plugin.usage().dropped.increment();
+                    }
                     health.worked(plugin.name(), probe);
                     return Ok(fate);
                 }
                 Err(error) => {
+                    plugin.usage().failed(&error.cause);
                     health.failed(&error, probe);
                     error
                 }

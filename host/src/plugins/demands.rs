@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Plugins;
 use super::capture::Capture;
 use super::status::Status;
+use super::{Host, Plugins};
 
 /// Why the plugins were not replaced on demand.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +55,7 @@ pub(super) enum Demand {
 #[derive(Debug, Clone)]
 pub struct PluginControl {
     pub(super) plugins: Arc<Plugins>,
+    pub(super) host: Arc<Host>,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) demands: mpsc::Sender<Demand>,
 }

@@ -122,9 +122,16 @@ impl Instance {
             keptn_context: &event.keptn_context().unwrap_or_default(),
             direction: Some(direction),
         };
-        self.store.data_mut().start_call(call_time, about);
+        let begun = self.store.data_mut().start_call(call_time, about);
         self.calls += 1;
-        limited(&self.host, &mut self.store, call_time, call).await
+        let result = limited_until(&self.host, &mut self.store, begun + call_time, call_time, call).await;
+        self.store.data().shared.kept.usage.calls.observe(begun.elapsed());
+        result
+    }
+
+    /// Bytes of its linear memories.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.store.data().memory.used()
     }
 
     /// Asks it who it is.
@@ -196,10 +203,21 @@ pub(super) async fn limited<R>(
     call_time: Duration,
     call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<R>,
 ) -> Result<R, Stopped> {
+    limited_until(host, store, Instant::now() + call_time, call_time, call).await
+}
+
+/// The same for whoever knows when the time is over: looking at the clock costs.
+async fn limited_until<R>(
+    host: &Host,
+    store: &mut Store<State>,
+    ends: Instant,
+    call_time: Duration,
+    call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<R>,
+) -> Result<R, Stopped> {
     store.set_epoch_deadline(1);
     let _tick = host.ticker.guard();
     // The epoch stops a guest that computes; the time-out one that waits in a host function, e.g. sleeps.
-    match tokio::time::timeout(call_time, call(store)).await {
+    match tokio::time::timeout_at(ends, call(store)).await {
         Ok(Ok(result)) => Ok(result),
         Ok(Err(error)) => Err(Stopped {
             cause: cause_of(&error, store.data()),

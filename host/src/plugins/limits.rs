@@ -186,6 +186,11 @@ impl MemoryCap {
         self.used_at_start = self.used;
     }
 
+    /// Bytes that the instance has.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
     /// Whether most of the memory that it had beyond its needs is gone. Counted from its needs, because an interpreter
     /// may need nearly all of it from the start, and must not be replaced after every call.
     pub(super) fn is_low(&self) -> bool {

@@ -33,6 +33,7 @@ mod private_directory;
 mod problem;
 mod publish;
 mod reload;
+mod report;
 mod schema;
 mod selftest;
 mod settings;
@@ -41,6 +42,7 @@ mod signature;
 mod snapshot;
 mod status;
 mod trial;
+mod usage;
 mod watch;
 
 use std::sync::Arc;
@@ -72,8 +74,10 @@ pub use self::private_directory::{PrivateDirectory, PrivateDirectoryError};
 pub use self::problem::{ChainError, ChainProblem, Place};
 pub use self::publish::Published;
 pub use self::reload::Reloader;
+pub use self::report::{ChainReport, PluginReport};
 pub use self::settings::{Grants, Isolation, Mode, OnFailure, Settings};
 pub use self::signature::TrustedKeys;
+pub use self::status::{Refusal, ReloadReport};
 pub use self::trial::{Sample, Trial};
 
 /// The running chain.

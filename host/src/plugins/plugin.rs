@@ -19,6 +19,7 @@ use super::limits::{LimitReached, Limits, Made};
 use super::publish::{self, Origin, Published};
 use super::schema;
 use super::settings::{Isolation, Settings};
+use super::usage::Usage;
 use crate::event::Event;
 
 /// Instances kept warm: more calls at the same time than this are rare, and an instance costs memory.
@@ -142,6 +143,16 @@ impl Plugin {
     /// How it is doing.
     pub fn health_report(&self) -> HealthReport {
         self.health.report()
+    }
+
+    pub(super) fn usage(&self) -> &Usage {
+        &self.template.shared.kept.usage
+    }
+
+    /// How many instances are kept warm, and their memory.
+    pub(super) fn idle_memory(&self) -> (usize, usize) {
+        let idle = self.idle();
+        (idle.len(), idle.iter().map(Instance::memory_bytes).sum())
     }
 
     pub(super) fn health(&self) -> &Health {

@@ -83,6 +83,7 @@ impl Reloader {
         let (sender, demands) = mpsc::channel(MAX_DEMANDS);
         let control = PluginControl {
             plugins: Arc::new(Plugins::new(first.chain)),
+            host: Arc::clone(&candidates.host),
             status: Arc::new(Mutex::new(status)),
             demands: sender,
         };

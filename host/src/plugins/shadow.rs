@@ -21,8 +21,8 @@ use super::plugin::{Outcome, Plugin, Verdict};
 use super::publish::{Origin, Published};
 use super::trial::{Sample, Trial};
 use crate::event::Event;
+use crate::metrics::Counter;
 use crate::subscription::Subscription;
-use crate::telemetry::Counter;
 
 /// Events that wait for one candidate.
 const MAX_WAITING: usize = 1024;

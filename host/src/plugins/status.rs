@@ -2,7 +2,7 @@
 //!
 //! Written by [`super::reload`], read by the control listener.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,6 +14,7 @@ use super::chain::Chain;
 use super::imports::metrics::Metric;
 use super::plugin::Plugin;
 use super::settings::Mode;
+use crate::metrics::{Family, Label, label};
 
 /// Reloads that are remembered.
 const MAX_HISTORY: usize = 10;
@@ -62,13 +63,42 @@ pub(super) enum Origin {
     },
 }
 
-/// What came of a reload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Outcome {
-    Replaced,
-    Unchanged,
-    Refused,
+label! {
+    /// What came of a reload.
+    pub(super) Outcome {
+        /// Other plugins are in force.
+        Replaced "replaced"
+        /// The same are.
+        Unchanged "unchanged"
+        /// What there is does not work.
+        Refused "refused"
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// What came of reloads.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReloadReport {
+    /// How many there were, the start included, by result.
+    pub results: BTreeMap<&'static str, u64>,
+    /// When the last one was, in seconds since 1970.
+    pub last: f64,
+    /// Why what the directory holds is not in force; none: it is.
+    pub refused: Option<Refusal>,
+}
+
+/// A reload that was refused.
+#[derive(Debug, Clone, Serialize)]
+pub struct Refusal {
+    /// When, in RFC 3339.
+    pub at: String,
+    /// What is wrong, one line each.
+    pub problems: Vec<String>,
 }
 
 /// One reload.
@@ -93,6 +123,8 @@ pub(super) struct Status {
     /// The candidate that was refused, until the directory holds something that is not.
     refused: Option<Reload>,
     history: VecDeque<Reload>,
+    results: Family<Outcome>,
+    last: SystemTime,
     directory: Option<String>,
     /// What keeps changes from arriving.
     pub(super) obstacles: Vec<String>,
@@ -108,6 +140,8 @@ impl Status {
             previous: None,
             refused: None,
             history: VecDeque::new(),
+            results: Family::default(),
+            last: SystemTime::now(),
             directory: directory.map(|path| path.display().to_string()),
             obstacles: Vec::new(),
             is_notified: false,
@@ -124,6 +158,8 @@ impl Status {
         problems: &[String],
     ) {
         let at = SystemTime::now();
+        self.last = at;
+        self.results.increment(result);
         let reload = Reload {
             at: time(at),
             trigger: trigger.name(),
@@ -141,6 +177,19 @@ impl Status {
         }
         self.history.push_front(reload);
         self.history.truncate(MAX_HISTORY);
+    }
+
+    /// What came of reloads.
+    pub(super) fn report(&self) -> ReloadReport {
+        let last = self.last.duration_since(SystemTime::UNIX_EPOCH);
+        ReloadReport {
+            results: self.results.values(),
+            last: last.unwrap_or_default().as_secs_f64(),
+            refused: self.refused.as_ref().map(|reload| Refusal {
+                at: reload.at.clone(),
+                problems: reload.problems.clone(),
+            }),
+        }
     }
 
     /// What is wrong with what the directory holds.

@@ -64,6 +64,23 @@ pub struct RegistrationState {
     pub failing_since: Option<SystemTime>,
     /// Why the last one failed.
     pub error: Option<String>,
+    /// Whether the control plane has taken it at least once.
+    pub is_registered: bool,
+    /// Since the start.
+    pub totals: RegistrationTotals,
+}
+
+/// What the control plane was asked, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct RegistrationTotals {
+    /// Registrations that it took.
+    pub registrations: u64,
+    /// Those that it did not.
+    pub failed_registrations: u64,
+    /// Heartbeats that it answered, with the subscriptions.
+    pub heartbeats: u64,
+    /// Those that it did not.
+    pub failed_heartbeats: u64,
 }
 
 /// What goes wrong, and was said.
@@ -90,6 +107,17 @@ pub enum RegistrationError {
     /// None was allowed.
     #[error("MAX_REGISTRATION_RETRIES=0 allows no attempt to register; DISABLE_REGISTRATION=true runs without")]
     NoAttempt,
+}
+
+impl RegistrationState {
+    /// A heartbeat was answered.
+    fn answered(&mut self) {
+        self.last_heartbeat = Some(SystemTime::now());
+        self.n_failed = 0;
+        self.failing_since = None;
+        self.error = None;
+        self.totals.heartbeats += 1;
+    }
 }
 
 impl Registration {
@@ -178,10 +206,7 @@ impl Registration {
             match beaten {
                 Ok(subscriptions) => {
                     n_failed = 0;
-                    self.state.send_replace(RegistrationState {
-                        last_heartbeat: Some(SystemTime::now()),
-                        ..RegistrationState::default()
-                    });
+                    self.state.send_modify(RegistrationState::answered);
                     self.learn(subscriptions);
                     if self.trouble.take().is_some() {
                         tracing::info!("the control plane answers heartbeats again");
@@ -190,6 +215,7 @@ impl Registration {
                 Err(error) => {
                     n_failed = n_failed.saturating_add(1);
                     self.failed(&error);
+                    self.state.send_modify(|state| state.totals.failed_heartbeats += 1);
                     self.report(&error, n_failed);
                     if n_failed == max_failures {
                         tracing::error!(
@@ -232,12 +258,25 @@ impl Registration {
     }
 
     async fn register(&self, subscriptions: &[Record]) -> Result<(), CallError> {
+        let registered = self.ask_to_register(subscriptions).await;
+        self.state.send_modify(|state| match &registered {
+            Ok(_) => {
+                state.is_registered = true;
+                state.totals.registrations += 1;
+            }
+            Err(_) => state.totals.failed_registrations += 1,
+        });
+        registered.map(drop)
+    }
+
+    async fn ask_to_register(&self, subscriptions: &[Record]) -> Result<Arc<str>, CallError> {
         let body = Integration::new(&self.workload, &self.config, subscriptions).to_json();
         let answer = self.call(Method::POST, PATH, body).await?;
         let id = messages::registered_id(&answer).map_err(CallError::Answer)?;
         tracing::info!(integration_id = id, "the integration is registered");
-        self.id.send_replace(Some(id.into()));
-        Ok(())
+        let id: Arc<str> = id.into();
+        self.id.send_replace(Some(Arc::clone(&id)));
+        Ok(id)
     }
 
     async fn ping(&self) -> Result<Vec<Record>, CallError> {

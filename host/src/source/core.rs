@@ -21,11 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::dispatch::{Dispatcher, Received, Workspace};
+use crate::metrics::Counters;
 use crate::nats;
 use crate::receipt::Receipt;
-use crate::source::{SERVER_ENDS_NOW, structured};
+use crate::source::{SERVER_ENDS_NOW, SourceKind, structured};
 use crate::subject::Subject;
-use crate::telemetry::Counters;
 
 /// Events that may wait in memory. A burst of 20,000 events of 1 KB fits.
 const MAX_EVENTS: usize = 65_536;
@@ -51,10 +51,13 @@ pub(super) async fn run(
 ) -> Result<(), async_nats::SubscribeError> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let counters = Arc::clone(&dispatcher.counters);
+    let overview = Arc::clone(&dispatcher.overview);
+    let budget = Budget::new(MAX_EVENTS, MAX_BYTES);
+    overview.add_budget(SourceKind::Core, &budget);
     let intake = Intake {
         client: client.clone(),
         sender,
-        budget: Budget::new(MAX_EVENTS, MAX_BYTES),
+        budget,
         counters,
         shutdown: shutdown.clone(),
     };
@@ -92,6 +95,7 @@ pub(super) async fn run(
             let task = tokio::spawn(intake.clone().read(subscriber, unsubscribe.clone()));
             readers.insert(subject, Reader { unsubscribe, task });
         }
+        overview.listens_to(wanted);
         tokio::select! {
             () = shutdown.cancelled() => break,
             result = subjects.changed() => if result.is_err() {
@@ -101,6 +105,7 @@ pub(super) async fn run(
             },
         }
     }
+    overview.listens_to(BTreeSet::new());
     end(readers.into_values().collect()).await;
     // The readers were the last to hold a sender besides this one: now the dispatching task comes to its end.
     drop(intake);
@@ -225,7 +230,11 @@ impl Intake {
 
 async fn dispatch_all(mut receiver: mpsc::UnboundedReceiver<Received>, dispatcher: Arc<Dispatcher>) {
     let mut workspace = Workspace::default();
+    let pause = Arc::clone(dispatcher.deliveries.pause());
     while let Some(received) = receiver.recv().await {
+        if pause.is_paused() {
+            pause.until_resumed().await;
+        }
         dispatcher.dispatch(received, &mut workspace).await;
     }
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod core;
 pub mod jetstream;
+mod overview;
 pub mod remote;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::jetstream::Settling;
 use self::jetstream::{Filter, Settings, StreamSource};
+pub use self::overview::{MemoryReport, Overview, SourceKind, StreamReport};
 use crate::config::{DeliveryMode, JetStreamConfig};
 use crate::dispatch::Dispatcher;
 use crate::event::{EventBuilder, Malformed};

@@ -27,11 +27,11 @@ use crate::config::{Config, report};
 use crate::connection::View;
 use crate::dead_letter::{Listing, Repairs, rfc3339};
 use crate::delivery::Deliveries;
+use crate::metrics::Counters;
 use crate::plugins::{PluginControl, Plugins};
 use crate::recent_events::RecentEvents;
 use crate::registration::RegistrationState;
 use crate::subscription::Interest;
-use crate::telemetry::Counters;
 
 /// Events that are listed of those that are tried again.
 const MAX_RETRYING: usize = 50;

@@ -25,7 +25,7 @@ pub struct DistributorProcess {
 
 impl DistributorProcess {
     /// Starts `binary` with nothing in its environment but `environment`, `PATH`, `HOME`, and where they are not given a
-    /// free `API_PROXY_PORT` and what keeps processes that run side by side apart: no control listener, and no cache.
+    /// free `API_PROXY_PORT` and what keeps processes that run side by side apart: no admin and no control listener, and no cache.
     ///
     /// # Errors
     ///
@@ -63,6 +63,7 @@ impl DistributorProcess {
         }
         command
             .env("API_PROXY_PORT", proxy_port.to_string())
+            .env("ADMIN_BIND", "off")
             .env("CONTROL_BIND", "off")
             .env("PLUGINS_CACHE_DIR", "off")
             .envs(environment.iter().copied());
@@ -78,13 +79,26 @@ impl DistributorProcess {
         SocketAddr::from(([127, 0, 0, 1], self.proxy_port))
     }
 
+    /// Where its admin listener is, if `ADMIN_BIND` asks for one. It prints that at its start.
+    ///
+    /// # Errors
+    ///
+    /// When it does not within `within`.
+    pub async fn admin_address(&self, within: Duration) -> anyhow::Result<SocketAddr> {
+        self.listener_address("admin", within).await
+    }
+
     /// Where its control listener is, if `CONTROL_BIND` asks for one. It prints that at its start.
     ///
     /// # Errors
     ///
     /// When it does not within `within`.
     pub async fn control_address(&self, within: Duration) -> anyhow::Result<SocketAddr> {
-        let line = self.wait_for_log("control listener address=", within).await?;
+        self.listener_address("control", within).await
+    }
+
+    async fn listener_address(&self, name: &str, within: Duration) -> anyhow::Result<SocketAddr> {
+        let line = self.wait_for_log(&format!("{name} listener address="), within).await?;
         let address = line.rsplit('=').next().unwrap_or_default();
         address.parse().with_context(|| format!("no address: {line}"))
     }

@@ -21,9 +21,9 @@ use self::filters::Filters;
 use crate::config::{Config, DeadLetterSink};
 use crate::dead_letter::redrive::Rate;
 use crate::dead_letter::{Archive, ReadError};
+use crate::metrics::Counters;
 use crate::nats;
 use crate::plugins::Compiler;
-use crate::telemetry::Counters;
 
 /// Time to get a connection to NATS.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);

@@ -1,12 +1,12 @@
-//! How the distributor is operated: the control listener, and what plugins leave behind.
+//! How the distributor is operated: the listeners for that, and what plugins leave behind.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::secret;
-use crate::config::ControlConfig;
 use crate::config::read::Reader;
 use crate::config::variables as var;
+use crate::config::{AdminConfig, ControlConfig};
 
 /// The default has the user's number in its name: what another user has made there is not used.
 pub(in crate::config) fn plugins_cache_dir(reader: &Reader<'_>) -> Option<PathBuf> {
@@ -20,17 +20,31 @@ pub(in crate::config) fn plugins_cache_dir(reader: &Reader<'_>) -> Option<PathBu
     }
 }
 
+pub(in crate::config) fn admin(reader: &mut Reader<'_>) -> AdminConfig {
+    let text = reader.text(&var::ADMIN_BIND);
+    AdminConfig {
+        address: address(reader, &var::ADMIN_BIND, &text),
+        is_default: text == var::ADMIN_BIND.default,
+    }
+}
+
+/// The address in `text`, which may also say that there is to be none.
+fn address(reader: &mut Reader<'_>, variable: &var::Variable, text: &str) -> Option<SocketAddr> {
+    match text.replacen("localhost:", "127.0.0.1:", 1).as_str() {
+        "" | "off" => None,
+        address => address.parse().ok().or_else(|| {
+            let default = variable.default;
+            let problem = format!("{text:?} is not an IP address with a port, e.g. `{default}`, and not `off`");
+            reader.problem(variable, problem);
+            None
+        }),
+    }
+}
+
 pub(in crate::config) fn control(reader: &mut Reader<'_>) -> ControlConfig {
     let text = reader.text(&var::CONTROL_BIND);
     let token = secret(reader, &var::CONTROL_TOKEN, &var::CONTROL_TOKEN_FILE);
-    let address: Option<SocketAddr> = match text.replacen("localhost:", "127.0.0.1:", 1).as_str() {
-        "" | "off" => None,
-        text => text.parse().ok().or_else(|| {
-            let problem = format!("{text:?} is not an IP address with a port, e.g. `127.0.0.1:8092`, and not `off`");
-            reader.problem(&var::CONTROL_BIND, problem);
-            None
-        }),
-    };
+    let address = address(reader, &var::CONTROL_BIND, &text);
     if address.is_some_and(|address| !address.ip().is_loopback()) && token.is_none() {
         let problem = format!("{text:?} can be reached by others, which needs CONTROL_TOKEN or CONTROL_TOKEN_FILE");
         reader.problem(&var::CONTROL_BIND, problem);

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::dead_letter::{ReadError, one_line};
-use crate::telemetry::Counter;
+use crate::metrics::Counter;
 
 /// Failures that are remembered; further ones are counted.
 const MAX_FAILURES: usize = 100;

@@ -228,5 +228,6 @@ fn dispatcher(world: &World, deliveries: &Arc<Deliveries>) -> Dispatcher {
         comes_twice: Arc::default(),
         counters: Arc::default(),
         recent: Arc::default(),
+        overview: Arc::default(),
     }
 }

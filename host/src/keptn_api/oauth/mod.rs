@@ -53,6 +53,7 @@ struct Shared {
 struct State {
     token: Option<Held>,
     n_tokens: u64,
+    n_failures: u64,
     is_asking: bool,
     failure: Option<Failure>,
     /// A token that is refused is dropped when it is older than this: an API that refuses every token must not cause a
@@ -82,7 +83,32 @@ enum Now {
     Asking,
 }
 
+/// How it is about tokens of OAuth.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct OauthReport {
+    /// Tokens that the identity provider gave.
+    pub tokens: u64,
+    /// Requests for one that failed.
+    pub failures: u64,
+    /// Time until the one in use ends; none: there is none, or it does not say.
+    pub expires_in_seconds: Option<f64>,
+    /// Why there is no new one, as long as that is so.
+    pub last_error: Option<String>,
+}
+
 impl Oauth {
+    /// How it is about tokens.
+    pub(super) fn report(&self) -> OauthReport {
+        let state = self.0.lock();
+        let expires = state.token.as_ref().and_then(|held| held.expires);
+        OauthReport {
+            tokens: state.n_tokens,
+            failures: state.n_failures,
+            expires_in_seconds: expires.map(|expires| expires.saturating_duration_since(Instant::now()).as_secs_f64()),
+            last_error: state.failure.as_ref().map(|failure| failure.error.to_string()),
+        }
+    }
+
     /// Asks nobody yet.
     pub(super) fn new(config: &OauthConfig, timeout: Option<Duration>, trust: Trust) -> Self {
         Self(Arc::new(Shared {
@@ -218,6 +244,7 @@ impl State {
                 self.failure = None;
             }
             Err(error) => {
+                self.n_failures += 1;
                 let n = self.failure.as_ref().map_or(0, |failure| failure.n + 1);
                 let pause = FIRST_PAUSE.saturating_mul(1 << n.min(8)).min(LONGEST_PAUSE);
                 let is_first = n == 0;

@@ -13,7 +13,9 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use wasmtime::{Config, Engine};
 
 pub use self::admission::{Cgroup, Headroom};
@@ -21,6 +23,7 @@ use self::cache::Cache;
 pub(super) use self::cache::Key;
 pub use self::child::{COMMAND, run as run_child};
 use super::private_directory::PrivateDirectoryError;
+use crate::metrics::Counter;
 
 /// The end of every message about what compiling costs.
 const REMEDY: &str = "or make the component smaller";
@@ -34,6 +37,14 @@ pub struct Compiler {
     cgroup: Cgroup,
     /// One at a time: what is free is counted on by one.
     turn: Arc<tokio::sync::Mutex<()>>,
+    done: Arc<Done>,
+}
+
+/// What was compiled so far.
+#[derive(Debug, Default)]
+struct Done {
+    components: Counter,
+    microseconds: Counter,
 }
 
 /// Native code.
@@ -112,7 +123,17 @@ impl Compiler {
             cache: None,
             cgroup: Cgroup::default(),
             turn: Arc::default(),
+            done: Arc::default(),
         }
+    }
+
+    /// How often it has compiled, and how long that took.
+    pub(super) fn compilations(&self) -> (u64, Duration) {
+        let Done {
+            components,
+            microseconds,
+        } = &*self.done;
+        (components.value(), Duration::from_micros(microseconds.value()))
     }
 
     /// With a cache below this directory, if there is one and it can be used. Why not is logged: everything works without.
@@ -156,6 +177,15 @@ impl Compiler {
         {
             return Ok(Native::File(file));
         }
+        let begun = Instant::now();
+        let compiled = self.compile_where_there_is_room(key, component).await;
+        self.done.components.increment();
+        let microseconds = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.done.microseconds.add(microseconds);
+        compiled
+    }
+
+    async fn compile_where_there_is_room(&self, key: &Key, component: &[u8]) -> Result<Native, CompileError> {
         let need = admission::need(component.len());
         let headroom = self.cgroup.headroom();
         if let Some(headroom) = headroom

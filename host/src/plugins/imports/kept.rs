@@ -1,4 +1,4 @@
-//! What outlives instances and chains: the metrics, the state and the log rate of each plugin, by its name.
+//! What outlives instances and chains: the metrics, the state, the log rate and the calls of each plugin, by its name.
 //!
 //! Owned by [`super::super::host::Host`]. A plugin that a new chain has under the same name finds it all again; two
 //! names never see each other's. It goes when no chain has the name any more.
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use super::line_rate::LineRate;
 use super::metrics::Metrics;
 use super::store::Store;
+use crate::plugins::usage::Usage;
 
 /// What is kept for one plugin.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub(in crate::plugins) struct Kept {
     pub(in crate::plugins) metrics: Metrics,
     pub(super) store: Store,
     pub(in crate::plugins) line_rate: LineRate,
+    pub(in crate::plugins) usage: Usage,
 }
 
 /// What is kept for each plugin.
@@ -31,6 +33,7 @@ impl Kept {
             metrics: Metrics::new(Arc::clone(name)),
             store: Store::default(),
             line_rate: LineRate::new(Arc::clone(name)),
+            usage: Usage::default(),
         }
     }
 }

@@ -15,7 +15,8 @@ const MAX_NAMES: usize = 50;
 const MAX_NAME_BYTES: usize = 100;
 
 /// A value that a plugin reports.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[serde(untagged)]
 pub enum Metric {
     /// It only grows.
     Counter(u64),

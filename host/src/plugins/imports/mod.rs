@@ -90,12 +90,14 @@ impl State {
         }
     }
 
-    /// Refills every budget for a call that may take `call_time`.
-    pub(super) fn start_call(&mut self, call_time: Duration, call: Call<'_>) {
-        self.deadline = Instant::now() + call_time;
+    /// Refills every budget for a call that may take `call_time`. Returns the moment at which that begins.
+    pub(super) fn start_call(&mut self, call_time: Duration, call: Call<'_>) -> Instant {
+        let now = Instant::now();
+        self.deadline = now + call_time;
         self.call_time = call_time;
         self.host_calls_left = self.shared.settings.limits.host_calls;
         self.output.start_call(call);
+        now
     }
 
     fn count_call(&mut self) -> wasmtime::Result<()> {

@@ -27,8 +27,8 @@ use super::consumer::Progress;
 use super::place::Places;
 use super::settled::Settled;
 use crate::delivery::Key;
+use crate::metrics::Counters;
 use crate::receipt::PartProgress;
-use crate::telemetry::Counters;
 
 /// Events of one key that are asked for ahead of the one that is being delivered.
 const AHEAD_OF_KEY: usize = 16;

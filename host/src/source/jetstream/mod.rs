@@ -89,6 +89,7 @@ impl StreamSource {
             settings.config.ack_wait,
             finish.clone(),
         );
+        settings.dispatcher.overview.add_stream(&ledger, kept.clone());
         let settled = Arc::clone(&ledger);
         let reader = Reader::new(settings, ledger, wanted, keeps);
         Self {

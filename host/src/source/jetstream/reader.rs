@@ -24,6 +24,7 @@ use crate::budget::Budget;
 use crate::dispatch::Workspace;
 use crate::jetstream_api::ApiError;
 use crate::nats;
+use crate::source::SourceKind;
 
 /// Pauses between attempts to get a consumer.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -83,12 +84,15 @@ impl Reader {
         let (max_events, max_bytes) = (settings.config.max_events, settings.config.max_bytes);
         let max_events = if settings.is_strict { 1 } else { max_events };
         let places = Places::new(ledger.stream(), ledger.durable());
+        let budget = Budget::new(max_events, max_bytes);
+        let overview = &settings.dispatcher.overview;
+        overview.add_budget(SourceKind::Jetstream, &budget);
         Self {
             settings,
             ledger,
             filter,
             keeps,
-            budget: Budget::new(max_events, max_bytes),
+            budget,
             likely_bytes: FIRST_LIKELY_BYTES,
             offered_bytes: 0,
             stream: None,

@@ -34,6 +34,7 @@ use crate::budget::Budget;
 use crate::config::FilterLists;
 use crate::dispatch::Dispatcher;
 use crate::keptn_api::KeptnApi;
+use crate::source::SourceKind;
 use crate::subscription::Interest;
 
 /// Lists that are asked for at the same time.
@@ -107,12 +108,9 @@ impl RemoteSource {
             keeping,
             finish,
         };
-        let intake = Intake::new(
-            Arc::clone(&self.dispatcher),
-            Arc::clone(&open),
-            Budget::new(self.max_events, self.max_bytes),
-            self.interval,
-        );
+        let budget = Budget::new(self.max_events, self.max_bytes);
+        self.dispatcher.overview.add_budget(SourceKind::Remote, &budget);
+        let intake = Intake::new(Arc::clone(&self.dispatcher), Arc::clone(&open), budget, self.interval);
         let poller = Poller {
             pace: Pace::new(self.interval),
             source: self,
@@ -253,6 +251,7 @@ impl Poller {
         let failures = || errors().filter(|error| !matches!(error, PollError::Interrupted(_) | PollError::Skipped));
         let random = fastrand::f64();
         let Some(first) = failures().next() else {
+            self.source.dispatcher.overview.polled();
             if self.reported_error.take().is_some() {
                 self.source.trouble.send_replace(None);
                 tracing::info!("the control plane answers again; polling goes on");

@@ -15,7 +15,7 @@ use super::page::{PageError, PageReader};
 use super::plan::Query;
 use crate::config::ApiService;
 use crate::keptn_api::{Call, CallError, KeptnApi};
-use crate::telemetry::Counters;
+use crate::metrics::Counters;
 
 /// Events of a page: all there can be. Keptn 1.x starts every further page with the first event again, so that what is not
 /// on the first page is on none. It gives as many as it is asked for.
