@@ -143,6 +143,7 @@ pub async fn run(
         answers: Arc::clone(&answers),
         error_log: error_log.clone(),
         counters: Arc::clone(&counters),
+        recent: Arc::clone(&recent),
     });
     let proxy = Proxy::new(&config.server, &config.api, api.access().clone()).map_err(RunError::Proxy)?;
     let routes = Arc::new(Routes::new(&config.server, ingress, proxy));

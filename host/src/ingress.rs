@@ -17,6 +17,7 @@ use crate::error_log::{self, Entry, ErrorLog};
 use crate::event::{Event, EventBuilder, Malformed, split_batch};
 use crate::metrics::Counters;
 use crate::plugins::{Context, Direction, Fate, Passage, PluginError, Plugins, Published};
+use crate::recent_events::{EventNames, RecentEvents, StepKind};
 use crate::sink::{Sink, SinkError};
 
 /// Takes events of the service.
@@ -32,6 +33,8 @@ pub struct Ingress {
     pub error_log: Option<Arc<ErrorLog>>,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// What is shown.
+    pub recent: Arc<RecentEvents>,
 }
 
 /// Why events were not taken.
@@ -128,6 +131,8 @@ impl Ingress {
         }
         for event in &sent {
             self.counters.forwarded.increment();
+            self.recent
+                .forwarded(|| (EventNames::of(event, None), "stored by the control plane".to_owned()));
             tracing::info!(
                 event_id = &*event.id(),
                 event_type = &*event.ty(),
@@ -181,6 +186,10 @@ impl Ingress {
                     Fate::Replaced(events) => events,
                     Fate::Dropped { by, reason } => {
                         self.counters.dropped_outgoing.increment();
+                        self.recent.dropped(StepKind::Dropped, || {
+                            let what = format!("sent by the service; plugin {by} of generation {generation}: {reason}");
+                            (EventNames::of(&event, None), what)
+                        });
                         tracing::debug!(event_id = &*event.id(), event_type = &*event.ty(), plugin = %by, reason, "dropped by a plugin");
                         Vec::new()
                     }
@@ -189,6 +198,9 @@ impl Ingress {
             }
             Err(error) => {
                 self.counters.plugin_failures.increment();
+                let what = format!("sent by the service, which is told and keeps it: {error}");
+                self.recent
+                    .in_trouble(EventNames::of(&event, None), StepKind::PluginFailed, &what);
                 tracing::error!(
                     event_id = &*event.id(), event_type = &*event.ty(), plugin = %error.plugin, %error,
                     generation, "a plugin failed; the service is told, and keeps the event"

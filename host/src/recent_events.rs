@@ -1,6 +1,6 @@
 //! The last events, with the path that each took and why it stopped, for whoever operates the distributor.
 //!
-//! Written by [`crate::dispatch`] and [`crate::delivery`], read by [`crate::control`]. What goes wrong is always written
+//! Written by [`crate::dispatch`], [`crate::delivery`] and [`crate::ingress`], read by [`crate::control`]. What goes wrong is always written
 //! down. What goes well or is dropped on purpose is written down as far as an allowance goes, which [`crate::status`]
 //! renews every second and which is larger while somebody looks: an event costs one look at a number when it is used up.
 //! Attributes only, never what an event carries.
@@ -42,6 +42,8 @@ pub enum StepKind {
     AttemptFailed,
     /// The service took it.
     Delivered,
+    /// The service sent it, and the control plane has it.
+    Forwarded,
     /// A plugin answered it with an event for the control plane.
     Published,
     /// What a plugin answered could not be sent.
@@ -152,6 +154,11 @@ impl RecentEvents {
     /// Writes down that an event was delivered at once, if somebody looks.
     pub fn delivered(&self, event: impl FnOnce() -> (EventNames, String)) {
         self.routine(&self.deliveries, StepKind::Delivered, event);
+    }
+
+    /// Writes down that an event of the service was sent, if somebody looks.
+    pub fn forwarded(&self, event: impl FnOnce() -> (EventNames, String)) {
+        self.routine(&self.deliveries, StepKind::Forwarded, event);
     }
 
     fn routine(&self, allowance: &AtomicU32, step: StepKind, event: impl FnOnce() -> (EventNames, String)) {

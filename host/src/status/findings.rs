@@ -5,7 +5,8 @@
 use serde_json::Value;
 
 use super::model::{Finding, Level, Status};
-use crate::dead_letter::{JobKind, Reason};
+use super::words::{many, moment, number, reason_in_words};
+use crate::dead_letter::JobKind;
 
 /// Longest text of others in a sentence.
 const MAX_QUOTED_CHARS: usize = 240;
@@ -136,14 +137,6 @@ fn plugins(status: &Status, found: &mut Found) {
 
 fn retries(status: &Status, found: &mut Found) {
     let Some(first) = status.retrying.first() else { return };
-    let n_behind = match status.in_flight.behind {
-        0 => String::new(),
-        n => format!(
-            ", and {} behind them in order",
-            many(n as u64, "event waits", "events wait")
-        ),
-    };
-    let n = status.in_flight.retrying.max(status.retrying.len()) as u64;
     if let Some(given_up) = status.retrying.iter().find(|retrying| retrying.is_given_up) {
         found.add(
             Level::Stuck,
@@ -156,26 +149,32 @@ fn retries(status: &Status, found: &mut Found) {
         );
         return;
     }
-    let delivered: u64 = status.flow.delivered_history.iter().sum();
-    let error = quoted(&first.error);
-    let (level, start) = if delivered == 0 {
-        (Level::Stuck, "Nothing was delivered in the last minute, and ")
-    } else {
-        (Level::Attention, "")
+    let first_attempt = status
+        .retrying
+        .iter()
+        .filter_map(|retrying| retrying.first_attempt.as_deref())
+        .min();
+    let since = since(first_attempt, &status.time);
+    let n_behind = match status.in_flight.behind as u64 {
+        0 => String::new(),
+        n => format!(", and {} behind in order", many(n, "waits", "wait")),
     };
-    let title = format!(
-        "{start}{} tried again{n_behind}; the next one failed {} with: {error}",
-        many(n, "event is", "events are"),
-        times(first.attempts)
-    );
-    let mut letters = title.chars();
-    let title = letters
-        .next()
-        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect());
+    let n = status.in_flight.retrying.max(status.retrying.len()) as u64;
+    let what = format!("{} tried again{since}{n_behind}", many(n, "event is", "events are"));
+    let error = quoted(&first.error);
+    let delivered: u64 = status.flow.delivered_history.iter().sum();
+    let (level, title) = if delivered == 0 {
+        (
+            Level::Stuck,
+            format!("Nothing gets through: {what}; the last error: {error}"),
+        )
+    } else {
+        (Level::Attention, format!("{what}; the last error: {error}"))
+    };
     found.add(
         level,
         title,
-        "The answer is the service's own (or the plugin's, if it names one): its log says more. What does not get through \
+        "The answer is the service's own (or a plugin's, if it names one): its log says more. What does not get through \
          becomes a dead letter after DELIVERY_RETRY attempts or DELIVERY_MAX_AGE, and can be redriven here.",
     );
 }
@@ -287,20 +286,7 @@ fn flow(status: &Status, found: &mut Found) {
             number(status.in_flight.total as u64)
         )
     };
-    found.add(Level::Ok, title, "Nothing has to be done.");
-}
-
-/// Why an event was given up, as people say it.
-pub(crate) fn reason_in_words(reason: &str) -> &'static str {
-    match Reason::parse(reason) {
-        Reason::RetriesExhausted => "with no attempt left",
-        Reason::PermanentStatus => "refused for good",
-        Reason::Expired => "too old",
-        Reason::Malformed => "no CloudEvent",
-        Reason::Plugin => "failed in a plugin",
-        Reason::TooLarge => "too large",
-        Reason::Unknown => "for another reason",
-    }
+    found.add(Level::Ok, title, "There is nothing to do.");
 }
 
 /// What waits for the service, here and in streams.
@@ -332,42 +318,6 @@ fn since(time: Option<&str>, now: &str) -> String {
     time.map_or_else(String::new, |time| format!(" since {}", moment(time, now)))
 }
 
-/// A time as people read it.
-pub(crate) fn moment(time: &str, now: &str) -> String {
-    let (Some(date), Some(clock)) = (time.get(..10), time.get(11..19)) else {
-        return time.to_owned();
-    };
-    if now.starts_with(date) {
-        format!("{clock} UTC")
-    } else {
-        format!("{date} {clock} UTC")
-    }
-}
-
-/// A number with its thousands apart.
-pub(crate) fn number(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (position, digit) in digits.char_indices() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-fn many(n: u64, one: &str, several: &str) -> String {
-    format!("{} {}", number(n), if n == 1 { one } else { several })
-}
-
-fn times(n: u32) -> String {
-    match n {
-        1 => "once".to_owned(),
-        n => format!("{n} times"),
-    }
-}
-
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
@@ -381,147 +331,4 @@ fn quoted(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::super::model::{Connection, DeadLetters, HeldBack, InFlight, Retrying, StreamLag, Subscription};
-    use super::*;
-
-    fn quiet() -> Status {
-        Status {
-            time: "2026-11-23T02:20:00.000Z".to_owned(),
-            service: "http://127.0.0.1:8080/".to_owned(),
-            subscriptions: vec![Subscription {
-                event: "a".to_owned(),
-                received_from: "the stream keptn".to_owned(),
-                ..Subscription::default()
-            }],
-            ..Status::default()
-        }
-    }
-
-    /// The most serious finding has this level and begins like this.
-    fn check(status: &Status, level: Level, start: &str) {
-        let findings = findings(status);
-        assert_eq!(findings[0].level, level, "{findings:#?}");
-        assert!(findings[0].title.starts_with(start), "{findings:#?}");
-        assert!(findings.iter().all(|finding| !finding.advice.is_empty()));
-    }
-
-    #[test]
-    fn where_nothing_is_wrong_it_says_so() {
-        check(&quiet(), Level::Ok, "Ready: no event has come yet");
-        let mut status = quiet();
-        status.flow.received.total = 7;
-        check(&status, Level::Ok, "Ready: everything is done");
-        status.flow.received_history = vec![0, 3];
-        check(
-            &status,
-            Level::Ok,
-            "Delivering to http://127.0.0.1:8080/: 0.0 events a second",
-        );
-    }
-
-    #[test]
-    fn a_service_that_is_not_ready_is_said_with_what_waits() {
-        let mut status = quiet();
-        status.held_back = Some(HeldBack {
-            since: "2026-11-23T02:14:07.123Z".to_owned(),
-            error: "answered 503 Service Unavailable".to_owned(),
-        });
-        status.streams = vec![StreamLag {
-            waiting: Some(1204),
-            ..StreamLag::default()
-        }];
-        check(
-            &status,
-            Level::Stuck,
-            "Held back: the service at http://127.0.0.1:8080/ is not ready since 02:14:07 UTC (answered 503 Service \
-             Unavailable); 1,204 events wait in NATS",
-        );
-        status.in_flight.total = 1;
-        status.held_back.as_mut().unwrap().since = "2026-11-22T23:00:00.000Z".to_owned();
-        check(
-            &status,
-            Level::Stuck,
-            "Held back: the service at http://127.0.0.1:8080/ is not ready since 2026-11-22 23:00:00 UTC",
-        );
-        assert!(
-            findings(&status)[0]
-                .title
-                .ends_with("; 1,204 events wait in NATS and 1 here")
-        );
-    }
-
-    #[test]
-    fn the_most_serious_comes_first() {
-        let mut status = quiet();
-        status.dead_letters = DeadLetters {
-            total: Some(2),
-            by_reason: [("plugin".to_owned(), 2)].into(),
-            ..DeadLetters::default()
-        };
-        check(
-            &status,
-            Level::Attention,
-            "2 events could not be delivered and are kept as dead letters (2 failed in a plugin)",
-        );
-        status.retrying = vec![Retrying {
-            attempts: 3,
-            error: "answered 500".to_owned(),
-            ..Retrying::default()
-        }];
-        check(
-            &status,
-            Level::Stuck,
-            "Nothing was delivered in the last minute, and 1 event is tried again",
-        );
-        status.flow.delivered_history = vec![1];
-        status.in_flight = InFlight {
-            retrying: 3,
-            behind: 2,
-            ..InFlight::default()
-        };
-        check(
-            &status,
-            Level::Attention,
-            "3 events are tried again, and 2 events wait behind them in order; the next one failed 3 times with: answered 500",
-        );
-        status.connections = vec![Connection {
-            name: "NATS".to_owned(),
-            address: "keptn-nats:4222".to_owned(),
-            ..Connection::default()
-        }];
-        check(
-            &status,
-            Level::Stuck,
-            "No events come: there is no connection to NATS at keptn-nats:4222",
-        );
-    }
-
-    #[test]
-    fn plugins_that_fail_or_are_refused_are_named() {
-        let mut status = quiet();
-        status.plugins = json!({
-            "generation": 4, "degraded": true, "refused": {"problems": ["a.wasm: is no component"]}, "plugins": []
-        });
-        check(
-            &status,
-            Level::Attention,
-            "The plugins in PLUGINS_DIR were refused, and generation 4 stays in force: a.wasm: is no component",
-        );
-        status.plugins["plugins"] = json!([{"name": "suspect", "health": {"breaker": "open", "failures_in_row": 5}}]);
-        check(
-            &status,
-            Level::Stuck,
-            "The plugin suspect is not called: it failed 5 times in a row",
-        );
-    }
-
-    #[test]
-    fn numbers_are_read_by_people() {
-        for (n, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(number(n), expected);
-        }
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ mod findings;
 mod model;
 mod rates;
 mod streams;
+mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,13 +17,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::findings::{moment, number, reason_in_words};
 pub use self::model::{
     Connection, DeadLetters, Figure, Finding, Flow, HeldBack, InFlight, Level, Retrying, Status, StreamLag,
     Subscription,
 };
 use self::rates::Rates;
 use self::streams::Streams;
+pub(crate) use self::words::{moment, number, reason_in_words, seconds};
 use crate::config::{Config, report};
 use crate::connection::View;
 use crate::dead_letter::{Listing, Repairs, rfc3339};

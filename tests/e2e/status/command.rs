@@ -1,6 +1,8 @@
 //! `distributor status`.
 
-use test_support::Reply;
+use std::path::Path;
+
+use test_support::{DistributorProcess, OutputTo, Reply};
 
 use super::Site;
 use crate::harness::*;
@@ -60,4 +62,29 @@ async fn without_an_answer_it_says_what_to_look_at() {
     assert!(stderr.contains("401") && !stderr.contains("hunter2"), "{stderr}");
     let right = [("CONTROL_BIND", address.as_str()), ("CONTROL_TOKEN", "hunter2")];
     assert_eq!(run_to_end(&["status"], &right).await.0, 0);
+}
+
+#[tokio::test]
+async fn it_looks_again_until_it_is_interrupted() {
+    let site = Site::start(&[]).await;
+    let address = site.control.to_string();
+    let arguments = ["status", "--watch", "--json"];
+    let watching = DistributorProcess::start_with(
+        Path::new(BINARY),
+        &arguments,
+        &[("CONTROL_BIND", &address)],
+        OutputTo::Memory,
+    );
+    let mut watching = watching.unwrap();
+    watching.wait_for_log("no event has come yet", SOON).await.unwrap();
+    site.peers.publish(&event("e")).await;
+    watching.wait_for_log("Delivering to", SOON).await.unwrap();
+    assert!(
+        watching
+            .output()
+            .lines()
+            .iter()
+            .all(|line| json(line.text.as_bytes())["findings"].is_array())
+    );
+    watching.kill().await.unwrap();
 }

@@ -122,3 +122,18 @@ async fn an_outage_of_nats_is_said_and_over_when_it_is() {
     site.wait_for("/status", |status| headline(status).starts_with("Ready"))
         .await;
 }
+
+#[tokio::test]
+async fn what_the_service_sends_is_shown_while_somebody_looks() {
+    let site = Site::start(&[]).await;
+    site.get("/events").await;
+    let sent = post(site.process.proxy_address(), event("answer").to_bytes()).await;
+    assert_eq!(sent.status, 200);
+    let is_there = |events: &serde_json::Value| {
+        let mut events = events["events"].as_array().unwrap().iter();
+        events.any(|event| event["id"] == "answer" && event["path"][0]["step"] == "forwarded")
+    };
+    site.wait_for("/events", is_there).await;
+    let status = site.get("/status").await;
+    assert_eq!(status["flow"]["forwarded"]["total"], 1);
+}

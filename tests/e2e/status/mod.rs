@@ -22,7 +22,7 @@ const INTEGRATION: &str = "task-service";
 /// A distributor between a stream and a service, and its control listener.
 struct Site {
     peers: Peers,
-    _process: DistributorProcess,
+    process: DistributorProcess,
     control: SocketAddr,
 }
 
@@ -46,7 +46,7 @@ impl Site {
         let control = process.control_address(SOON).await.unwrap();
         Self {
             peers,
-            _process: process,
+            process,
             control,
         }
     }

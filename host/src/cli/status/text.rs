@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use crate::dead_letter::one_line;
-use crate::status::{Figure, Level, Status, moment, number};
+use crate::status::{Figure, Level, Status, moment, number, seconds};
 
 /// Events that are listed.
 const MAX_RETRYING: usize = 10;
@@ -123,8 +123,8 @@ fn retrying(out: &mut String, status: &Status) {
         line(
             out,
             format_args!(
-                "in {:.0} s: {} {}, {} attempts, {} behind it: {}",
-                retrying.next_attempt_in_seconds.ceil(),
+                "in {}: {} {}, {} attempts, {} behind it: {}",
+                seconds(retrying.next_attempt_in_seconds),
                 plain(&retrying.names.ty),
                 plain(&retrying.names.id),
                 retrying.attempts,

@@ -3,7 +3,7 @@
 use super::html::Html;
 use crate::dead_letter::{JobKind, JobReport, Letter, Listing};
 use crate::recent_events::{EventNames, RecentEvent, StepKind};
-use crate::status::{Retrying, Status, moment, number, reason_in_words};
+use crate::status::{Retrying, Status, moment, number, reason_in_words, seconds};
 
 const RETRYING_COLUMNS: &str = "<th scope=\"col\">Event</th><th scope=\"col\">Last error</th><th scope=\"col\">Attempts</th><th scope=\"col\">Next attempt</th>";
 const LETTER_COLUMNS: &str = "<th scope=\"col\" class=\"js\"><span class=\"hidden\">Choose</span></th><th scope=\"col\">Event</th><th scope=\"col\">Why</th><th scope=\"col\">Given up</th><th scope=\"col\" class=\"js\"><span class=\"hidden\">Actions</span></th>";
@@ -51,7 +51,7 @@ fn again(html: &mut Html, status: &Status, retrying: &Retrying) {
             .raw("</span>");
     }
     html.raw("</td>").cell("Next attempt");
-    html.text(&format!("in {:.0} s", retrying.next_attempt_in_seconds.ceil()));
+    html.raw("in ").text(&seconds(retrying.next_attempt_in_seconds));
     html.raw(" <span class=\"muted\">at ")
         .text(&moment(&retrying.next_attempt, &status.time))
         .raw("</span></td></tr>\n");
@@ -277,6 +277,7 @@ fn words(step: StepKind) -> (&'static str, &'static str) {
         StepKind::PluginFailed => ("attention", "Plugin failed"),
         StepKind::AttemptFailed => ("attention", "Failed"),
         StepKind::Delivered => ("ok", "Delivered"),
+        StepKind::Forwarded => ("ok", "Sent on"),
         StepKind::Published => ("ok", "Answered"),
         StepKind::NotPublished => ("attention", "Not answered"),
         StepKind::DeadLettered => ("stuck", "Dead letter"),

@@ -27,7 +27,7 @@ pub(super) fn headline(html: &mut Html, status: &Status) {
         .text(&status.integration)
         .raw("\">\n<p class=\"who\">distributor <b>")
         .text(&status.integration)
-        .raw("</b> <span class=\"live\"></span></p>\n<h1><span class=\"badge\">")
+        .raw("</b> <span class=\"live js\">live</span></p>\n<h1><span class=\"badge\">")
         .raw(word)
         .raw("</span> <span aria-live=\"polite\">")
         .text(&first.title)
@@ -133,7 +133,7 @@ fn rate(per_second: f64) -> String {
 /// The last minute as a line. For those who do not see it the rate says as much.
 fn spark(html: &mut Html, history: &[u64]) {
     let highest = history.iter().copied().max().unwrap_or_default().max(1);
-    html.raw("<svg class=\"spark\" viewBox=\"0 0 60 20\" preserveAspectRatio=\"none\" aria-hidden=\"true\"><polyline points=\"");
+    html.raw("<svg class=\"spark\" viewBox=\"0 0 60 20\" preserveAspectRatio=\"none\" aria-hidden=\"true\"><path d=\"M0 19H60\"/><polyline points=\"");
     let start = 60_usize.saturating_sub(history.len());
     for (number, value) in history.iter().enumerate() {
         let x = start + number;

@@ -8,6 +8,11 @@
   document.documentElement.classList.add("scripted");
   let lastAnswer = new Date(), timer = 0, isAsking = false;
 
+  const setOffline = (isOffline) => {
+    offline.hidden = !isOffline;
+    document.documentElement.classList.toggle("offline", isOffline);
+  };
+
   const headers = (more) => {
     const token = sessionStorage.getItem(TOKEN);
     return token ? { ...more, Authorization: `Bearer ${token}` } : { ...more };
@@ -82,10 +87,10 @@
       if (!answer.ok) throw new Error(`it answered ${answer.status}`);
       show(await answer.text());
       lastAnswer = new Date();
-      offline.hidden = true;
+      setOffline(false);
     } catch (error) {
       offline.textContent = `The distributor does not answer since ${lastAnswer.toISOString().slice(11, 19)} UTC; what is below is as it was then. (${error.message})`;
-      offline.hidden = false;
+      setOffline(true);
     } finally {
       isAsking = false;
       if (login.hidden && !document.hidden) timer = setTimeout(ask, INTERVAL_MS);
