@@ -25,8 +25,8 @@ pub use self::listing::{Letter, Listing};
 use super::redrive::{Options, Progress, Redrive};
 use super::{Archive, Integration, ReadError, Selection};
 use crate::config::{Config, DeadLetterSink, DeliveryConfig};
-use crate::plugins::Plugins;
 use crate::metrics::Counter;
+use crate::plugins::Plugins;
 
 /// Attempts after the first, when the service answers that a later one may succeed.
 const RETRIES: u32 = 2;
