@@ -29,6 +29,7 @@ mod dead_letters;
 mod delivery;
 mod deployment;
 mod documentation;
+mod error_index;
 mod examples;
 mod filtering;
 mod forwarding;
