@@ -28,6 +28,12 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "minisign -G",
         "tests/e2e/plugin_chain_file.rs once_keys_are_named_only_what_they_signed_is_loaded",
     ),
+    ("examples/c/README.md", "make\nmake test", "examples"),
+    ("examples/go/README.md", "make\nmake test", "examples"),
+    ("examples/javascript/README.md", "make\nmake test", "examples"),
+    ("examples/python/README.md", "make\nmake test", "examples"),
+    ("examples/rust/README.md", "make\nmake test", "examples"),
+    ("examples/typescript/README.md", "make\nmake test", "examples"),
 ];
 
 #[test]
