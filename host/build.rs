@@ -25,6 +25,9 @@ const DEFAULT_FILTER: &str = "keptn-filter";
 /// Wanted by few and large: they lie in the binary compressed.
 const ON_REQUEST: [&str; 2] = ["cel-filter", "jq-transform"];
 
+/// What `distributor plugin new` makes plugins of.
+const TEMPLATES: &str = "examples/templates";
+
 fn main() {
     let root = Path::new(&variable("CARGO_MANIFEST_DIR"))
         .parent()
@@ -35,6 +38,7 @@ fn main() {
     }
     println!("cargo:rerun-if-env-changed=CARGO_TARGET_DIR");
 
+    list_templates(&root.join(TEMPLATES));
     check_target_is_installed();
     let target_directory = env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root.join("target"), |directory| root.join(directory))
@@ -51,6 +55,40 @@ fn main() {
         }
         embed(package, &compressed);
     }
+}
+
+/// Writes the Rust source of a list of all templates, by their names below the folder.
+fn list_templates(folder: &Path) {
+    println!("cargo:rerun-if-changed={}", folder.display());
+    let mut files = Vec::new();
+    if let Err(error) = find_files(folder, &mut files) {
+        fail(&format!("cannot read the templates in {}: {error}", folder.display()));
+    }
+    files.sort();
+    let lines = files.iter().map(|file| {
+        let name = file.strip_prefix(folder).unwrap_or(file).to_string_lossy();
+        format!("    ({name:?}, include_bytes!({:?})),\n", file.to_string_lossy())
+    });
+    let lines: Vec<_> = lines.collect();
+    let source = format!(
+        "/// The templates of plugins: names and contents.\nconst TEMPLATES: &[(&str, &[u8])] = &[\n{}];\n",
+        lines.concat()
+    );
+    if let Err(error) = std::fs::write(Path::new(&variable("OUT_DIR")).join("templates.rs"), source) {
+        fail(&format!("cannot write the list of templates: {error}"));
+    }
+}
+
+fn find_files(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find_files(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
 }
 
 /// Tells the crate where a component is.

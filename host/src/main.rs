@@ -1,5 +1,6 @@
 //! Turns the process into the app: arguments, configuration, logs, signals, exit code.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,10 +9,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use distributor::app::{self, Listeners, Signals};
-use distributor::cli::{self, Arguments, Command, PluginCommand};
+use distributor::cli::plugin::PluginCommand;
+use distributor::cli::{self, Arguments, Command};
 use distributor::config::variables::{self, Variable};
 use distributor::config::{self, Config, ConfigErrors};
-use distributor::plugins::{Compiler, run_compiler};
+use distributor::plugins::Compiler;
 use distributor::start_up;
 use distributor::subscription::Interest;
 use distributor::telemetry;
@@ -40,7 +42,12 @@ fn main() -> ExitCode {
             print(concat!("distributor ", env!("CARGO_PKG_VERSION"), "\n"));
             ExitCode::SUCCESS
         }
-        Command::Plugin(PluginCommand::Compile { memory_limit }) => or_exit_1(run_compiler(memory_limit)),
+        Command::Completions { shell } => {
+            // Whoever wanted it has gone.
+            let _ = std::io::stdout().write_all(&cli::completions(shell));
+            ExitCode::SUCCESS
+        }
+        Command::Plugin(command) => plugin(*command),
         Command::Run | Command::Check | Command::Status(_) | Command::DeadLetter(_) => match configured() {
             Err(errors) => {
                 eprintln!("{errors}");
@@ -51,14 +58,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn with_runtime(command: Command, config: Config) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(worker_threads())
-        .enable_all()
-        .build()
+/// The tools of authors, and the compiler of the sidecar, which needs nothing but a thread.
+fn plugin(command: PluginCommand) -> ExitCode {
+    if let PluginCommand::Compile(arguments) = &command
+        && let Some(compiled) = cli::plugin::compile(arguments)
     {
+        return or_exit_1(compiled);
+    }
+    match runtime() {
+        Ok(runtime) => ExitCode::from(runtime.block_on(cli::plugin::run(command, &environment))),
+        Err(error) => or_exit_1(Err(error)),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let built = builder.worker_threads(worker_threads()).enable_all().build();
+    built.map_err(|error| format!("cannot start the runtime: {error}"))
+}
+
+fn with_runtime(command: Command, config: Config) -> ExitCode {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return or_exit_1(Err(format!("cannot start the runtime: {error}"))),
+        Err(error) => return or_exit_1(Err(error)),
     };
     // Not `{:#}`: our messages say what is behind them, and would say it twice.
     let ended = |ended: anyhow::Result<()>| or_exit_1(ended.map_err(|error| error.to_string()));

@@ -43,6 +43,7 @@ mod plugin_breaker;
 mod plugin_candidates;
 mod plugin_capture;
 mod plugin_chain_file;
+mod plugin_cli;
 mod plugin_failures;
 mod plugin_loading;
 mod plugin_policies;

@@ -1,13 +1,15 @@
 //! The commands. Without one, the sidecar runs.
 
 pub mod dead_letter;
+pub mod plugin;
 pub mod status;
 
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::dead_letter::DeadLetterCommand;
+use self::plugin::PluginCommand;
 use self::status::StatusArguments;
 use crate::config::{Config, Lookup, report, variables};
 use crate::plugins::{Compiler, Host, build_chain};
@@ -57,20 +59,26 @@ pub enum Command {
     Status(StatusArguments),
     /// Print the version.
     Version,
-    /// Commands around plugins.
-    #[command(subcommand, hide = true)]
-    Plugin(PluginCommand),
+    /// Make plugins, try them out, measure them, and bring them into a cluster.
+    #[command(subcommand)]
+    Plugin(Box<PluginCommand>),
+    /// Print what a shell needs to complete commands and options.
+    ///
+    /// Exit code 0: printed; 64: wrong arguments.
+    ///
+    /// Example: `distributor completions bash > /etc/bash_completion.d/distributor`
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
 }
 
-/// Commands around plugins.
-#[derive(Debug, Subcommand)]
-pub enum PluginCommand {
-    /// Compile a component from standard input to native code on standard output, for the sidecar itself.
-    Compile {
-        /// Memory it may take, in bytes.
-        #[arg(long, hide = true)]
-        memory_limit: Option<u64>,
-    },
+/// The text that makes a shell complete commands and options.
+pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "distributor", &mut text);
+    text
 }
 
 /// The text of `distributor check`.

@@ -22,6 +22,7 @@ pub use self::api::{ApiEndpoint, ApiService};
 use self::read::Reader;
 pub use self::read::{Lookup, byte_size};
 pub use self::retry_on::RetryOn;
+pub use self::sections::cache_dir;
 pub use self::sections::check_log_level;
 use self::variables as var;
 use crate::plugins::TrustedKeys;

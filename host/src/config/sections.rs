@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 pub(super) use self::api::{api, endpoint};
 pub(super) use self::delivery::{dead_letter, delivery};
 pub(super) use self::nats::{jetstream, nats};
+pub use self::operating::cache_dir;
 pub(super) use self::operating::{admin, control, plugins_cache_dir};
 use super::read::Reader;
 use super::variables as var;

@@ -26,7 +26,7 @@ const COMPONENT_IS_PINNED: &str =
 
 /// Where a component is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Source {
+pub enum Source {
     /// In this binary.
     Builtin(&'static Builtin),
     /// In this file.
@@ -62,8 +62,11 @@ pub(super) enum ComponentError {
     /// Other bytes than were meant.
     #[error("has the digest {actual}, and its entry asks for sha256 {pinned}; {hint}")]
     Pin {
+        /// What it has.
         actual: String,
+        /// What was asked for.
         pinned: String,
+        /// What to do.
         hint: &'static str,
     },
 }
@@ -76,7 +79,8 @@ impl Source {
         others.find(|other| other != path && other.is_file()).map(Self::File)
     }
 
-    pub(super) fn file(&self) -> Option<&Path> {
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Builtin(_) => None,
             Self::File(path) => Some(path),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::CONTRACT_VERSION;
-use super::load::OFFERED;
+use super::offer::OFFERED;
 
 const CURRENT: &str = include_str!("../../../wit/world.wit");
 

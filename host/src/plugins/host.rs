@@ -9,7 +9,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
 use super::capture::Capture;
-use super::compile::{Compiler, Key, Native, engine_config};
+use super::compile::{Compiler, Key, Native};
 use super::error::{LoadError, one_line};
 use super::imports::kept::Keeper;
 use super::imports::{State, add_to_linker};
@@ -40,7 +40,7 @@ impl Host {
     /// # Errors
     /// When the machine cannot run WebAssembly, e.g. for lack of threads.
     pub fn new(compiler: Compiler) -> wasmtime::Result<Self> {
-        let engine = Engine::new(&engine_config())?;
+        let engine = Engine::new(&compiler.engine_config())?;
         let mut linker = Linker::new(&engine);
         add_to_linker(&mut linker)?;
         Ok(Self {

@@ -65,6 +65,15 @@ pub(super) struct Instance {
     calls: u32,
 }
 
+/// What an instance has used since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Figures {
+    /// All its memories together; they never shrink.
+    pub(super) memory_bytes: usize,
+    /// Where it is counted.
+    pub(super) fuel: Option<u64>,
+}
+
 /// Why a call did not come to its end.
 pub(super) struct Stopped {
     pub(super) cause: Cause,
@@ -165,6 +174,19 @@ impl Instance {
         self.calls >= limits.calls_per_instance || state.memory.is_low()
     }
 
+    /// What it has used so far.
+    pub(super) fn figures(&self) -> Figures {
+        Figures {
+            memory_bytes: self.store.data().memory.used(),
+            fuel: self.fuel(),
+        }
+    }
+
+    fn fuel(&self) -> Option<u64> {
+        let counts = self.host.compiler.counts_fuel();
+        counts.then(|| u64::MAX - self.store.get_fuel().unwrap_or(u64::MAX))
+    }
+
     /// The last lines it printed during this call.
     pub(super) fn last_lines(&self) -> Vec<String> {
         self.store.data().output.last_lines()
@@ -182,7 +204,12 @@ impl Instance {
 
 /// An empty store in which nothing gets more than the limits of the plugin say.
 pub(super) fn limited_store(host: &Host, shared: &Arc<Shared>) -> Store<State> {
-    let mut store = Store::new(&host.engine, State::new(Arc::clone(shared)));
+    let state = State::new(Arc::clone(shared), host.compiler.counts_fuel());
+    let mut store = Store::new(&host.engine, state);
+    if host.compiler.counts_fuel() {
+        // It is to be counted, and not to run out.
+        store.set_fuel(u64::MAX).expect("the engine was made to count it");
+    }
     store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(shared.settings.limits.output_bytes);
     store.set_max_component_handles(MAX_HANDLES);

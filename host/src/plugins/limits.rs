@@ -141,15 +141,20 @@ impl Made {
     }
 }
 
+/// What a component declares as the least memory that it starts with, in bytes.
+pub(super) fn least_memory(component: &Component) -> usize {
+    let pages = component
+        .resources_required()
+        .and_then(|needs| needs.max_initial_memory_size);
+    usize::try_from(pages.unwrap_or(0)).map_or(usize::MAX, |pages| pages.saturating_mul(WASM_PAGE_BYTES))
+}
+
 /// Refuses a component that could not start for lack of memory, before anything of it runs.
 ///
 /// # Errors
 /// With the memory that it declares as its least.
 pub(super) fn check_declared(component: &Component, limits: &Limits) -> Result<(), LimitReached> {
-    let pages = component
-        .resources_required()
-        .and_then(|needs| needs.max_initial_memory_size);
-    let wanted = usize::try_from(pages.unwrap_or(0)).map_or(usize::MAX, |pages| pages.saturating_mul(WASM_PAGE_BYTES));
+    let wanted = least_memory(component);
     let limit = limits.memory_bytes;
     if wanted > limit {
         return Err(LimitReached::Memory { wanted, limit });
@@ -181,14 +186,14 @@ impl MemoryCap {
         }
     }
 
+    /// Bytes of memory.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
     /// Takes what is used now for what the plugin needs.
     pub(super) fn mark_start(&mut self) {
         self.used_at_start = self.used;
-    }
-
-    /// Bytes that the instance has.
-    pub(super) fn used(&self) -> usize {
-        self.used
     }
 
     /// Whether most of the memory that it had beyond its needs is gone. Counted from its needs, because an interpreter

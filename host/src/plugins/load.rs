@@ -5,28 +5,22 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
-use wasmtime::component::{Component, InstancePre, types::ComponentItem};
+use wasmtime::component::{Component, InstancePre};
 
 use super::bindings::exports::keptn::distributor::{filter, lifecycle, transform};
 use super::error::LoadError;
 use super::host::Host;
+use super::imports::kept::Kept;
 use super::imports::{Shared, State};
 use super::instance::{Hooks, Template};
 use super::limits::check_declared;
+use super::offer;
 use super::plugin::Plugin;
 use super::settings::Settings;
 
 /// Version of the contract, as it stands behind the `@` of its interfaces.
 pub const CONTRACT_VERSION: &str = "1.0.0";
-const CONTRACT_PACKAGE: &str = "keptn:distributor/";
-/// What a component may import of the contract: interfaces and their functions. A later minor version has more.
-pub(super) const OFFERED: [(&str, &[&str]); 5] = [
-    ("types", &[]),
-    ("logging", &["enabled", "log"]),
-    ("config", &["get", "get-list"]),
-    ("metrics", &["add", "set"]),
-    ("state", &["get", "set", "delete", "increment", "set-if-absent"]),
-];
+pub(super) const CONTRACT_PACKAGE: &str = "keptn:distributor/";
 
 /// Makes a plugin of a component: compile, link, describe, and configure a first instance.
 ///
@@ -52,20 +46,30 @@ async fn start(
     digest: String,
     settings: Settings,
 ) -> Result<Plugin, LoadError> {
+    let kept = host.keeper.of(&settings.name);
+    Plugin::start(template(host, component, settings, &digest, kept)?, digest).await
+}
+
+/// What instances of a compiled component are made of. They share what is `kept`.
+pub(super) fn template(
+    host: &Arc<Host>,
+    component: &Component,
+    settings: Settings,
+    digest: &str,
+    kept: Arc<Kept>,
+) -> Result<Template, LoadError> {
     let linked = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
     check_version(host, component)?;
     check_imports(host, component)?;
     check_declared(component, &settings.limits).map_err(LoadError::TooBig)?;
     let pre = host.linker.instantiate_pre(component).map_err(linked)?;
-    let kept = host.keeper.of(&settings.name);
-    let template = Template {
+    Ok(Template {
         hooks: Hooks::of(&pre, &host.engine)?,
         host: Arc::clone(host),
         pre,
         config_text: settings.config.to_string(),
-        shared: Arc::new(Shared::new(settings, &digest, kept)),
-    };
-    Plugin::start(template, digest).await
+        shared: Arc::new(Shared::new(settings, digest, kept)),
+    })
 }
 
 /// A component of another major version is wrong in every part: one sentence says it better than a list.
@@ -86,7 +90,7 @@ fn check_version(host: &Host, component: &Component) -> Result<(), LoadError> {
 }
 
 /// The interface and its version, of a name that is one of the contract's.
-fn contract_interface(name: &str) -> Option<(&str, &str)> {
+pub(super) fn contract_interface(name: &str) -> Option<(&str, &str)> {
     let interface = name.strip_prefix(CONTRACT_PACKAGE)?;
     Some(interface.split_once('@').unwrap_or((interface, "without a number")))
 }
@@ -98,50 +102,15 @@ fn major(version: &str) -> &str {
 /// The linker stops at the first import it lacks, and names it in its own terms. Authors want all of them, and
 /// what to do.
 fn check_imports(host: &Host, component: &Component) -> Result<(), LoadError> {
-    let mut missing = Vec::new();
-    for (name, item) in component.component_type().imports(&host.engine) {
-        match item.ty {
-            ComponentItem::ComponentInstance(instance) => {
-                let functions = instance.exports(&host.engine);
-                let functions = functions.filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
-                missing.extend(missing_import(name, functions.map(|(function, _)| function)));
-            }
-            ComponentItem::Type(_) => {}
-            _ => missing.push(format!(
-                "import `{name}` is not an interface of the contract; build it without"
-            )),
-        }
-    }
+    let imports = offer::imports(component, &host.engine).into_iter();
+    let missing: Vec<_> = imports
+        .filter(|import| !import.is_offered)
+        .map(|import| import.explanation)
+        .collect();
     if missing.is_empty() {
         Ok(())
     } else {
         Err(LoadError::Imports(missing))
-    }
-}
-
-/// What to say about an import that the host does not provide; nothing when it does.
-fn missing_import<'a>(name: &str, mut functions: impl Iterator<Item = &'a str>) -> Option<String> {
-    if let Some((interface, _)) = contract_interface(name) {
-        let newer = |what: &str| {
-            format!(
-                "{what} is newer than this host, which speaks {CONTRACT_VERSION}: update the distributor, or build the plugin \
-                 without it"
-            )
-        };
-        let Some((_, known)) = OFFERED.iter().find(|(offered, _)| *offered == interface) else {
-            return Some(newer(&format!("import `{name}`")));
-        };
-        let unknown = functions.find(|function| !known.contains(function))?;
-        return Some(newer(&format!("`{unknown}` of `{name}`")));
-    }
-    match name.split('/').next() {
-        Some("wasi:io" | "wasi:cli" | "wasi:clocks" | "wasi:random" | "wasi:filesystem" | "wasi:sockets") => None,
-        Some("wasi:http") => Some(format!(
-            "import `{name}`: plugins have no network; build without HTTP (for componentize-js: `disableFeatures: [\"http\", \"fetch-event\"]`)"
-        )),
-        _ => Some(format!(
-            "import `{name}` is unknown; a plugin may import `keptn:distributor` and WASI 0.2 only: build it without"
-        )),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Called by [`crate::dispatch`] and [`crate::ingress`] with an event, and by `app` to build the chain. It knows the
 //! contract (`wit/`) and nothing of where events come from or go to.
 
+mod answer;
 mod bindings;
 mod breaker;
 mod build;
@@ -27,6 +28,7 @@ mod limits;
 mod load;
 mod manifest;
 mod mounts;
+mod offer;
 mod output;
 mod plugin;
 mod private_directory;
@@ -44,11 +46,13 @@ mod status;
 mod trial;
 mod usage;
 mod watch;
+pub mod workbench;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+pub use self::answer::{Answer, Hooks};
 pub use self::breaker::BreakerState;
 pub use self::build::{build_chain, default_filter_settings};
 pub use self::builtins::{BUILTINS, Builtin, DEFAULT_FILTER, DEFAULT_FILTER_COMPONENT};
@@ -60,12 +64,14 @@ pub use self::chain::{Chain, Fate, Passage};
 pub use self::compile::{
     COMMAND as COMPILE_COMMAND, Cgroup, CompileError, Compiler, Headroom, run_child as run_compiler,
 };
+pub use self::component::Source;
 pub use self::context::{Context, Direction};
 pub use self::demands::{NotReplaced, PluginControl, Replaced};
 pub use self::error::{Cause, ConfigProblem, Hook, LoadError, PluginError};
 pub use self::guest_thread::GuestThread;
 pub use self::health::HealthReport;
 pub use self::host::Host;
+pub(crate) use self::imports::LOG_TARGET;
 pub use self::imports::metrics::Metric;
 pub use self::limits::{LimitReached, Limits};
 pub use self::load::{CONTRACT_VERSION, load};

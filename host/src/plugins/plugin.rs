@@ -14,7 +14,7 @@ use super::health::{Health, HealthReport};
 use super::imports::Shared;
 use super::imports::kept::Kept;
 use super::imports::metrics::Metric;
-use super::instance::{Instance, Stopped, Template};
+use super::instance::{Figures, Instance, Stopped, Template};
 use super::limits::{LimitReached, Limits, Made};
 use super::publish::{self, Origin, Published};
 use super::schema;
@@ -101,6 +101,11 @@ impl Plugin {
     /// Its name in the chain.
     pub fn name(&self) -> &Arc<str> {
         &self.settings().name
+    }
+
+    /// What the instance that was used last has used, if it was kept.
+    pub(super) fn figures(&self) -> Option<Figures> {
+        self.idle().last().map(Instance::figures)
     }
 
     /// What the component calls itself.

@@ -5,12 +5,12 @@
 
 use std::path::PathBuf;
 
+use super::answer::{Answer, Hooks};
 use super::blocking;
 use super::context::Context;
 use super::error::{PluginError, one_line};
-use super::plugin::{Outcome, Plugin, Verdict};
+use super::plugin::Plugin;
 use super::problem::Place;
-use super::publish::Origin;
 use crate::event::Event;
 
 /// Largest event file.
@@ -37,20 +37,6 @@ pub(super) enum Expected {
     Keep,
     /// The transform makes others of it: that many that go on, or any number.
     Replace(Option<usize>),
-}
-
-/// What it did say.
-#[derive(Debug, PartialEq, Eq)]
-enum Said {
-    Pass,
-    Drop(String),
-    Keep,
-    Replace {
-        forwarded: usize,
-        published: usize,
-    },
-    /// It does not get events of this type.
-    NotAsked,
 }
 
 /// Why a self-test failed.
@@ -97,19 +83,26 @@ fn read_event(test: &SelfTest) -> Result<Event, SelfTestError> {
 pub(super) async fn run(plugin: &Plugin, test: &SelfTest) -> Result<(), SelfTestError> {
     let reading = test.clone();
     let event = blocking(move || read_event(&reading)).await?;
-    let asked = if plugin.wants(&event) {
-        ask(plugin, &event, test.expected).await
-    } else {
-        Ok(Said::NotAsked)
+    let context = Context {
+        direction: plugin.directions()[0],
+        subscription: None,
+        received_on: "",
+        receipt: 1,
     };
-    let said = asked.map_err(|error| SelfTestError::Failed {
+    // `pass` and `drop` are about the filter alone.
+    let hooks = match test.expected {
+        Expected::Pass if plugin.has_filter() => Hooks::Filter,
+        _ => Hooks::All,
+    };
+    let said = plugin.answer(&event, &context, hooks).await;
+    let said = said.map_err(|error| SelfTestError::Failed {
         path: test.event.clone(),
         reason: in_words(&error),
     })?;
     let is_as_expected = match (test.expected, &said) {
-        (Expected::Pass, Said::Pass) | (Expected::Drop, Said::Drop(_)) | (Expected::Keep, Said::Keep) => true,
-        (Expected::Replace(wanted), Said::Replace { forwarded, .. }) => {
-            wanted.is_none_or(|wanted| wanted == *forwarded)
+        (Expected::Pass, Answer::Pass) | (Expected::Drop, Answer::Drop(_)) | (Expected::Keep, Answer::Keep) => true,
+        (Expected::Replace(wanted), Answer::Replace { forwarded, .. }) => {
+            wanted.is_none_or(|wanted| wanted == forwarded.len())
         }
         _ => false,
     };
@@ -119,37 +112,7 @@ pub(super) async fn run(plugin: &Plugin, test: &SelfTest) -> Result<(), SelfTest
     Err(SelfTestError::Other {
         path: test.event.clone(),
         expected: test.expected.in_words(),
-        said: said.in_words(plugin),
-    })
-}
-
-/// The filter is asked first; `pass` and `drop` are about it alone.
-async fn ask(plugin: &Plugin, event: &Event, expected: Expected) -> Result<Said, PluginError> {
-    let context = Context {
-        direction: plugin.directions()[0],
-        subscription: None,
-        received_on: "",
-        receipt: 1,
-    };
-    if plugin.has_filter() {
-        if let Verdict::Drop(reason) = plugin.evaluate(event, &context).await? {
-            return Ok(Said::Drop(reason));
-        }
-        if expected == Expected::Pass || !plugin.has_transform() {
-            return Ok(Said::Pass);
-        }
-    }
-    let origin = Origin {
-        root: event,
-        subscription: None,
-        position: 0,
-    };
-    Ok(match plugin.apply(event, &context, &origin).await? {
-        Outcome::Keep => Said::Keep,
-        Outcome::Replace { forwarded, published } => Said::Replace {
-            forwarded: forwarded.len(),
-            published: published.len(),
-        },
+        said: answer_in_words(&said, plugin),
     })
 }
 
@@ -174,18 +137,17 @@ impl Expected {
     }
 }
 
-impl Said {
-    fn in_words(&self, plugin: &Plugin) -> String {
-        match self {
-            Self::Pass if plugin.has_transform() => "passed it".to_owned(),
-            Self::Pass => "passed it (it has no transform hook)".to_owned(),
-            Self::Drop(reason) => format!("dropped it: {reason}"),
-            Self::Keep if plugin.has_filter() => "passed and kept it".to_owned(),
-            Self::Keep => "kept it (it has no filter hook)".to_owned(),
-            Self::Replace { forwarded, published } => {
-                format!("replaced it by {forwarded} event(s), and published {published}")
-            }
-            Self::NotAsked => "does not get events of this type (see `events`)".to_owned(),
+fn answer_in_words(answer: &Answer, plugin: &Plugin) -> String {
+    match answer {
+        Answer::Pass if plugin.has_transform() => "passed it".to_owned(),
+        Answer::Pass => "passed it (it has no transform hook)".to_owned(),
+        Answer::Drop(reason) => format!("dropped it: {reason}"),
+        Answer::Keep if plugin.has_filter() => "passed and kept it".to_owned(),
+        Answer::Keep => "kept it (it has no filter hook)".to_owned(),
+        Answer::Replace { forwarded, published } => {
+            let (forwarded, published) = (forwarded.len(), published.len());
+            format!("replaced it by {forwarded} event(s), and published {published}")
         }
+        Answer::NotCalled => "does not get events of this type (see `events`)".to_owned(),
     }
 }

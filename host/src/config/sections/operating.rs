@@ -8,9 +8,14 @@ use crate::config::read::Reader;
 use crate::config::variables as var;
 use crate::config::{AdminConfig, ControlConfig};
 
-/// The default has the user's number in its name: what another user has made there is not used.
 pub(in crate::config) fn plugins_cache_dir(reader: &Reader<'_>) -> Option<PathBuf> {
-    match reader.text(&var::PLUGINS_CACHE_DIR).as_str() {
+    cache_dir(&reader.text(&var::PLUGINS_CACHE_DIR))
+}
+
+/// What `PLUGINS_CACHE_DIR` means. The default has the user's number in its name: what another user has made there is
+/// not used.
+pub fn cache_dir(text: &str) -> Option<PathBuf> {
+    match text {
         "" => {
             let user = rustix::process::geteuid().as_raw();
             Some(std::env::temp_dir().join(format!("distributor-{user}")))

@@ -13,12 +13,14 @@ use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::cache::Draft;
-use super::{CompileError, compile_here};
+use super::{CompileError, here};
 
 /// The arguments that make this executable a compiler.
 pub const COMMAND: [&str; 2] = ["plugin", "compile"];
 /// Its option for the memory it may take, in bytes.
 const MEMORY_LIMIT: &str = "--memory-limit";
+/// Its option for code that counts fuel.
+const FUEL: &str = "--fuel";
 /// A component of some 20 MB takes about ten seconds on a slow core.
 pub(super) const TIME_LIMIT: Duration = Duration::from_mins(2);
 /// What the child says when the place for its result is full or gone, which is not the component's fault.
@@ -36,6 +38,7 @@ pub(super) async fn compile(
     executable: &Path,
     component: &[u8],
     allowance: u64,
+    counts_fuel: bool,
     draft: Option<&Draft>,
 ) -> std::io::Result<Result<Vec<u8>, CompileError>> {
     let stdout = match draft {
@@ -45,6 +48,7 @@ pub(super) async fn compile(
     let mut child = tokio::process::Command::new(executable)
         .args(COMMAND)
         .args([MEMORY_LIMIT, &allowance.to_string()])
+        .args(counts_fuel.then_some(FUEL))
         // It needs nothing, least of all the secrets in our environment. The allocator is told to take only what is
         // used, since what it takes is what the limit counts.
         .env_clear()
@@ -109,7 +113,7 @@ fn why(status: ExitStatus, message: &str, allowance: u64) -> CompileError {
 ///
 /// # Errors
 /// What to print before ending with exit code 1.
-pub fn run(memory_limit: Option<u64>) -> Result<(), String> {
+pub fn run(memory_limit: Option<u64>, counts_fuel: bool) -> Result<(), String> {
     if let Some(bytes) = memory_limit {
         restrict(bytes)?;
     }
@@ -117,7 +121,7 @@ pub fn run(memory_limit: Option<u64>) -> Result<(), String> {
     std::io::stdin()
         .read_to_end(&mut component)
         .map_err(|error| format!("cannot read the component: {error}"))?;
-    let native = compile_here(&component).map_err(|error| error.to_string())?;
+    let native = here(&component, counts_fuel).map_err(|error| error.to_string())?;
     drop(component);
     std::io::stdout()
         .write_all(&native)

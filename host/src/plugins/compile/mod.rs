@@ -35,6 +35,7 @@ pub struct Compiler {
     executable: Option<PathBuf>,
     cache: Option<Arc<Cache>>,
     cgroup: Cgroup,
+    counts_fuel: bool,
     /// One at a time: what is free is counted on by one.
     turn: Arc<tokio::sync::Mutex<()>>,
     done: Arc<Done>,
@@ -98,8 +99,11 @@ fn mebibytes(bytes: u64) -> String {
 }
 
 /// The configuration that all engines share: native code fits only the settings it was compiled with.
-pub(super) fn engine_config() -> Config {
+///
+/// Counting fuel makes every call dearer: only tools do so.
+fn engine_config(counts_fuel: bool) -> Config {
     let mut config = Config::new();
+    config.consume_fuel(counts_fuel);
     config.wasm_component_model(true);
     config.epoch_interruption(true);
     // Guests run one call at a time; the structures for concurrent guests would only cost.
@@ -122,6 +126,7 @@ impl Compiler {
             executable: None,
             cache: None,
             cgroup: Cgroup::default(),
+            counts_fuel: false,
             turn: Arc::default(),
             done: Arc::default(),
         }
@@ -158,6 +163,25 @@ impl Compiler {
                 self
             }
         }
+    }
+
+    /// For an engine that counts what guests compute, in a unit that is the same on every machine.
+    #[must_use]
+    pub fn counting_fuel(self) -> Self {
+        Self {
+            counts_fuel: true,
+            ..self
+        }
+    }
+
+    /// Whether it is for such an engine.
+    pub(super) fn counts_fuel(&self) -> bool {
+        self.counts_fuel
+    }
+
+    /// The configuration of the engine that takes its native code.
+    pub(super) fn engine_config(&self) -> Config {
+        engine_config(self.counts_fuel)
     }
 
     /// With the limits of another cgroup than that of this process.
@@ -229,24 +253,27 @@ impl Compiler {
         if let Some(cache) = &self.cache {
             match cache.draft() {
                 Err(error) => cache.warn_not_kept(&error),
-                Ok(draft) => match child::compile(executable, component, allowance, Some(&draft)).await? {
-                    Err(CompileError::Write(problem)) => cache.warn_not_kept(&problem),
-                    Err(error) => return Ok(Err(error)),
-                    Ok(_) => match on_disk(cache, key, move |cache, key| cache.keep(&draft, key)).await {
-                        Ok(file) => return Ok(Ok(Native::File(file))),
-                        Err(error) => cache.warn_not_kept(&error),
-                    },
-                },
+                Ok(draft) => {
+                    match child::compile(executable, component, allowance, self.counts_fuel, Some(&draft)).await? {
+                        Err(CompileError::Write(problem)) => cache.warn_not_kept(&problem),
+                        Err(error) => return Ok(Err(error)),
+                        Ok(_) => match on_disk(cache, key, move |cache, key| cache.keep(&draft, key)).await {
+                            Ok(file) => return Ok(Ok(Native::File(file))),
+                            Err(error) => cache.warn_not_kept(&error),
+                        },
+                    }
+                }
             }
         }
-        let compiled = child::compile(executable, component, allowance, None).await?;
+        let compiled = child::compile(executable, component, allowance, self.counts_fuel, None).await?;
         Ok(compiled.map(Native::Bytes))
     }
 
     async fn compile_in_process(&self, key: &Key, component: &[u8]) -> Result<Native, CompileError> {
         let component = component.to_vec();
+        let counts_fuel = self.counts_fuel;
         // Not by a thread that carries events.
-        let compiling = tokio::task::spawn_blocking(move || compile_here(&component));
+        let compiling = tokio::task::spawn_blocking(move || here(&component, counts_fuel));
         let native = compiling
             .await
             .map_err(|error| CompileError::Component(error.to_string()))??;
@@ -280,8 +307,9 @@ async fn on_disk<R: Send + 'static>(
     tokio::task::spawn_blocking(move || work(&cache, &key)).await?
 }
 
-fn compile_here(component: &[u8]) -> Result<Vec<u8>, CompileError> {
-    let compile = || Engine::new(&engine_config())?.precompile_component(component);
+/// Native code of a component, made in this process.
+pub(super) fn here(component: &[u8], counts_fuel: bool) -> Result<Vec<u8>, CompileError> {
+    let compile = || Engine::new(&engine_config(counts_fuel))?.precompile_component(component);
     compile().map_err(|error| CompileError::Component(in_words(&error)))
 }
 

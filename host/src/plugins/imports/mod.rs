@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wasmtime::component::HasSelf;
-use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{Deterministic, HostWallClock, ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use self::kept::Kept;
 use super::bindings::keptn::distributor::types;
@@ -29,7 +29,25 @@ const SHORT_DIGEST: usize = 12;
 
 /// The target of everything that plugins say, so that their lines can be turned on and off by themselves
 /// (`LOG_LEVEL=info,distributor::plugin=debug`).
-pub(super) const LOG_TARGET: &str = "distributor::plugin";
+pub(crate) const LOG_TARGET: &str = "distributor::plugin";
+
+/// The random numbers of an instance whose calls are to be repeatable.
+const REPEATED_BYTES: [u8; 16] = *b"as random as any";
+
+/// The clock of such an instance.
+struct StoppedClock;
+
+impl HostWallClock for StoppedClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn now(&self) -> Duration {
+        /// Some moment of 2026, in hours since 1970.
+        const HOURS: u64 = 500_000;
+        Duration::from_hours(HOURS)
+    }
+}
 
 /// What all instances of a plugin share.
 #[derive(Debug)]
@@ -64,18 +82,24 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    /// `is_repeatable`: time stands still, and random numbers are always the same, so that the same call costs the same.
+    pub(super) fn new(shared: Arc<Shared>, is_repeatable: bool) -> Self {
         let output = Output::new(Arc::clone(&shared));
         // Nothing of this process is there for the guest: no environment, no files, no sockets. Clocks and random
         // numbers are.
-        let wasi = WasiCtxBuilder::new()
-            .stdout(output.clone())
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.stdout(output.clone())
             .stderr(output.clone())
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
-            .max_random_size(MAX_RANDOM_BYTES)
-            .build();
+            .max_random_size(MAX_RANDOM_BYTES);
+        if is_repeatable {
+            wasi.secure_random(Deterministic::new(REPEATED_BYTES.to_vec()))
+                .insecure_random(Deterministic::new(REPEATED_BYTES.to_vec()))
+                .insecure_random_seed(u128::from_le_bytes(REPEATED_BYTES))
+                .wall_clock(StoppedClock);
+        }
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(MAX_HANDLES);
         Self {
@@ -85,7 +109,7 @@ impl State {
             deadline: Instant::now(),
             call_time: Duration::ZERO,
             host_calls_left: 0,
-            wasi,
+            wasi: wasi.build(),
             resources,
         }
     }

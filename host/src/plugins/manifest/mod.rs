@@ -82,6 +82,17 @@ impl Entry {
         }
     }
 
+    /// The files that it names.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let events = self.self_tests.iter().map(|test| test.event.as_path());
+        self.source
+            .file()
+            .into_iter()
+            .chain(events)
+            .map(Path::to_owned)
+            .collect()
+    }
+
     /// What is wrong with the configuration, with its place if there is one.
     pub(super) fn config_problem(&self, problem: &ConfigProblem) -> ChainProblem {
         let places = self.config_places.as_ref();

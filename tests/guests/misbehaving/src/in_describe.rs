@@ -8,6 +8,7 @@ use crate::orders::Behaviour;
 
 const HUGE_DESCRIPTION_BYTES: usize = 1 << 20;
 const HUGE_SCHEMA_BYTES: usize = 10 << 20;
+const BAD_EXAMPLE: &str = r#"{"type":"object","required":["behaviour"],"examples":[{"count":1}]}"#;
 const N_EVENT_TYPES: usize = 20_000;
 
 /// Behaves as told; the truth when the order is for another place.
@@ -29,6 +30,7 @@ pub(crate) fn behave(behaviour: Behaviour) -> Descriptor {
             descriptor.config_schema = format!("{{\"title\":\"{title}\"}}");
         }
         Behaviour::ManyEventTypes => descriptor.event_types = vec!["t".to_owned(); N_EVENT_TYPES],
+        Behaviour::BadExample => BAD_EXAMPLE.clone_into(&mut descriptor.config_schema),
         Behaviour::ForgedVersion => descriptor.version.push_str("\nINFO forged"),
         Behaviour::BlindSplit => descriptor.reads = EventParts::empty(),
         _ => {}

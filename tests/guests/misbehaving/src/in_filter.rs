@@ -27,7 +27,10 @@ pub(crate) fn behave(behaviour: Behaviour, count: u32, event: &CloudEvent) -> Re
         Behaviour::Trap => panic!("told to trap at event {}", event.id),
         Behaviour::Recurse => _ = descend(1),
         Behaviour::Exit => std::process::exit(3),
-        Behaviour::Sleep => sleep(),
+        Behaviour::Sleep => sleep(Duration::from_mins(1)),
+        Behaviour::Nap => sleep(Duration::from_millis(count.into())),
+        Behaviour::TrapOnEmpty => assert!(event.data.is_some(), "told to trap without data"),
+        Behaviour::RollDice => return Ok(Verdict::Drop(on_wasi::random_number().to_string())),
         Behaviour::Chatty => on_host::chatter(count),
         Behaviour::HugeLog => on_host::log_one_huge_line(),
         Behaviour::MetricFlood => on_host::flood_metrics(),
@@ -97,8 +100,8 @@ fn descend(depth: u64) -> u64 {
     clippy::disallowed_methods,
     reason = "to hold up the host's thread is what is wanted"
 )]
-fn sleep() {
-    std::thread::sleep(Duration::from_mins(1));
+fn sleep(duration: Duration) {
+    std::thread::sleep(duration);
 }
 
 /// What only a broken language runtime makes.

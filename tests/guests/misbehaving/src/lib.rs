@@ -5,7 +5,8 @@
 //!
 //! - `behaviour`: one of those below; without it the guest passes and keeps everything
 //! - `only`: misbehave only for events whose id is this, or starts with it
-//! - `count`: how many events or lines `many-events`, `chatty` and `print` make; a million without it
+//! - `count`: how many events or lines `many-events`, `chatty` and `print` make, how many milliseconds `nap` takes; a
+//!   million without it
 //!
 //! In `describe`:
 //! - `loop-in-describe`: never returns
@@ -13,6 +14,7 @@
 //! - `huge-description`: returns a description of 1 MiB
 //! - `huge-schema`: returns a JSON Schema of 10 MiB
 //! - `many-event-types`: names 20,000 event types
+//! - `bad-example`: returns a JSON Schema with an example that it rejects
 //! - `forged-version`: returns a version with a line break in it
 //!
 //! In `configure`:
@@ -29,6 +31,9 @@
 //! - `recurse`: calls itself without end
 //! - `exit`: ends its process with code 3
 //! - `sleep`: sleeps for 60 seconds, then passes
+//! - `nap`: sleeps for `count` milliseconds, then passes
+//! - `trap-on-empty`: panics when an event has no data
+//! - `roll-dice`: drops, and the reason is a random number
 //! - `chatty`: logs `count` lines, then passes
 //! - `huge-reason`: drops with a reason of 16 MiB
 //! - `odd-reason`: drops with a reason that has control characters in it

@@ -3,6 +3,7 @@
 //! Called by the filter. The standard library reaches some of WASI only in harmless amounts, so that C functions under it
 //! are called by name.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
@@ -79,6 +80,11 @@ pub(crate) fn ask_for_random_bytes() {
     // SAFETY: the list is written to, and nothing else.
     unsafe { random_get_random_bytes(HUGE_RANDOM_BYTES, &raw mut list) };
     assert!(!list.start.is_null() || list.length == 0);
+}
+
+/// The standard library seeds each with random numbers of the host.
+pub(crate) fn random_number() -> u64 {
+    RandomState::new().hash_one(0)
 }
 
 /// What it found of the host.
