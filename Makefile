@@ -33,10 +33,6 @@ demo: servers ## Show an event on its way from NATS to a service, filtered by co
 	cargo build -p distributor -p demo
 	@$(target_dir)/debug/demo $(ARGS)
 
-# The image of tests need not be the fastest: without the slow link it is there minutes earlier.
-test: export CARGO_PROFILE_RELEASE_LTO ?= off
-test: export CARGO_PROFILE_RELEASE_CODEGEN_UNITS ?= 16
-
 .PHONY: test
 test: setup lint deploy-check reproducible guests image ## Run everything that CI runs
 	$(call step,tests)
