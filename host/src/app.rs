@@ -15,7 +15,7 @@ use crate::admin::{self, Admin};
 use crate::answers::Answers;
 use crate::config::Config;
 use crate::connection::{Connection, Received};
-use crate::control;
+use crate::control::{self, Switches};
 use crate::dead_letter::Repairs;
 use crate::delivery::Deliveries;
 use crate::dispatch::Dispatcher;
@@ -32,6 +32,7 @@ use crate::server::{self, Routes};
 use crate::source::Overview;
 use crate::status::{Observer, Parts};
 use crate::subscription::Interest;
+use crate::telemetry::LogLevel;
 
 /// Sockets that the caller has bound, so that tests can take free ports.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub struct Signals {
     pub shutdown: CancellationToken,
     /// Makes it read again what may have changed.
     pub hangups: Arc<Notify>,
+    /// What is logged.
+    pub log_level: LogLevel,
 }
 
 /// Why the distributor could not start, or had to stop.
@@ -87,7 +90,11 @@ pub async fn run(
     compiler: Compiler,
     signals: Signals,
 ) -> Result<(), RunError> {
-    let Signals { shutdown, hangups } = signals;
+    let Signals {
+        shutdown,
+        hangups,
+        log_level,
+    } = signals;
     let started = SystemTime::now();
     let (stop_serving, mut operating) = (CancellationToken::new(), JoinSet::new());
     let admin = Arc::new(Admin::default());
@@ -175,7 +182,12 @@ pub async fn run(
     });
     let observer = Arc::new(Observer::new(parts, &config));
     operating.spawn(Arc::clone(&observer).run());
-    let operators = control::router(plugin_control, Arc::clone(&observer), &config.control);
+    let switches = Switches {
+        deliveries: Arc::clone(&deliveries),
+        shutdown: shutdown.clone(),
+        log_level,
+    };
+    let operators = control::router(plugin_control, Arc::clone(&observer), switches, &config.control);
     operating.spawn(control::serve(listeners.control, operators, stop_serving.clone()));
 
     let mut registered = Ok(());

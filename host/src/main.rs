@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use distributor::app::{self, Listeners, Signals};
+use distributor::cli::healthcheck::HealthcheckArguments;
 use distributor::cli::plugin::PluginCommand;
 use distributor::cli::{self, Arguments, Command};
 use distributor::config::variables::{self, Variable};
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Plugin(command) => plugin(*command),
+        Command::Healthcheck(arguments) => healthcheck(&arguments),
         Command::Run | Command::Check | Command::Status(_) | Command::DeadLetter(_) => match configured() {
             Err(errors) => {
                 eprintln!("{errors}");
@@ -99,6 +101,31 @@ fn with_runtime(command: Command, config: Config) -> ExitCode {
     exit_code
 }
 
+/// Without a runtime, and with what it needs of the configuration.
+fn healthcheck(arguments: &HealthcheckArguments) -> ExitCode {
+    let config = match config::admin_from_env(&environment) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match cli::healthcheck::run(arguments, config) {
+        Ok((succeeds, checks)) => {
+            print(&checks);
+            if succeeds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            if error.is_usage() {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
 /// Help is a result; everything else is a mistake.
 fn explained(error: &clap::Error) -> ExitCode {
     // Where nothing can be printed, nothing can be said about it either.
@@ -125,7 +152,7 @@ async fn check(config: &Config) -> anyhow::Result<()> {
 async fn run(config: Config) -> anyhow::Result<()> {
     let start_time = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
     print(&telemetry::banner(&config, &start_time));
-    telemetry::init(&config.log_level);
+    let log_level = telemetry::init(&config.log_level);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -138,7 +165,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let admin = optional_listener(admin.address, admin.is_default, &variables::ADMIN_BIND, "admin").await?;
     let control = &config.control;
     let control = optional_listener(control.address, control.is_default, &variables::CONTROL_BIND, "control").await?;
-    let signals = Signals::default();
+    let signals = Signals {
+        log_level,
+        ..Signals::default()
+    };
     tokio::spawn(watch_signals(signals.clone()));
     tokio::spawn(forget_start_up());
     let topics = config.nats.topics.clone();

@@ -1,6 +1,7 @@
 //! The commands. Without one, the sidecar runs.
 
 pub mod dead_letter;
+pub mod healthcheck;
 pub mod plugin;
 pub mod status;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use self::dead_letter::DeadLetterCommand;
+use self::healthcheck::HealthcheckArguments;
 use self::plugin::PluginCommand;
 use self::status::StatusArguments;
 use crate::config::{Config, Lookup, report, variables};
@@ -57,6 +59,12 @@ pub enum Command {
     ///
     /// Exit code 0: events flow; 2: something is stuck; 1: there is no answer; 64: the configuration is wrong.
     Status(StatusArguments),
+    /// Ask a running sidecar how it is, for exec probes and images without curl.
+    ///
+    /// It asks the admin listener (`ADMIN_BIND`) of the same configuration and prints every check.
+    ///
+    /// Exit code 0: the probe succeeds; 1: it fails, or nobody answers; 64: there is nobody to ask.
+    Healthcheck(HealthcheckArguments),
     /// Print the version.
     Version,
     /// Make plugins, try them out, measure them, and bring them into a cluster.

@@ -409,6 +409,20 @@ pub fn from_env(lookup: Lookup<'_>) -> Result<Config, ConfigErrors> {
     }
 }
 
+/// Where the admin listener is: for those who need nothing else.
+///
+/// # Errors
+/// What is wrong with that.
+pub fn admin_from_env(lookup: Lookup<'_>) -> Result<AdminConfig, ConfigErrors> {
+    let mut reader = Reader::new(lookup);
+    let admin = sections::admin(&mut reader);
+    if reader.problems.is_empty() {
+        Ok(admin)
+    } else {
+        Err(ConfigErrors(reader.problems))
+    }
+}
+
 impl NatsCredentials {
     fn secret(&self) -> &Secret {
         match self {

@@ -5,6 +5,11 @@
 //! | `GET /plugins` | the plugins in force, how they came about, and what was refused |
 //! | `POST /plugins/reload` | reads `PLUGINS_DIR` again: 200, or 422 with everything that is wrong |
 //! | `POST /plugins/rollback` | goes back to the plugins before: 200, or 409 if there are none |
+//! | `POST /pause` | takes no events from now on; what keeps them keeps them |
+//! | `POST /resume` | takes them again |
+//! | `POST /drain` | does what SIGTERM does |
+//! | `GET /log-level` | what is logged |
+//! | `POST /log-level` | logs what the body says, as in `LOG_LEVEL`, until the next start |
 //! | `POST /capture` | keeps events from now on, with what plugins say about them |
 //! | `GET /capture` | those events, a line of JSON each; 404 if none are kept |
 //! | `GET /capture/status` | how many that are |
@@ -27,6 +32,7 @@ mod dead_letters;
 mod page;
 mod plugins;
 mod status;
+mod switches;
 
 use std::sync::Arc;
 
@@ -41,6 +47,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::access::Access;
+pub use self::switches::Switches;
 use crate::config::ControlConfig;
 use crate::plugins::PluginControl;
 use crate::server::Patience;
@@ -50,13 +57,14 @@ use crate::status::Observer;
 const MAX_CONNECTIONS: usize = 64;
 
 /// All routes, behind the rules of access.
-pub fn router(plugins: PluginControl, observer: Arc<Observer>, config: &ControlConfig) -> Router {
+pub fn router(plugins: PluginControl, observer: Arc<Observer>, switches: Switches, config: &ControlConfig) -> Router {
     let access = Access::new(config);
     Router::new()
         .merge(self::status::routes(Arc::clone(&observer)))
         .merge(self::dead_letters::routes(Arc::clone(observer.repairs())))
         .merge(self::capture::routes(plugins.capture()))
         .merge(self::plugins::routes(plugins))
+        .merge(self::switches::routes(switches))
         .fallback(async || {
             problem(
                 StatusCode::NOT_FOUND,

@@ -215,6 +215,8 @@ impl Deliveries {
     /// From now on no attempt starts for an event that can be given back; those that have not started go back at once.
     pub fn end(&self) {
         self.is_ending.cancel();
+        // Of what core NATS has sent nobody else has a copy.
+        self.pause.set(false);
         let mut unstarted = self.lanes.take_back(|delivery| delivery.receipt.can_be_given_back());
         // Whoever gets them gets them in their order.
         unstarted.sort_by_key(|delivery| delivery.receipt.stream_position().map(|(_, sequence)| sequence));

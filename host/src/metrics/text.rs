@@ -55,8 +55,10 @@ impl Collector for Seen {
                 let labels: Vec<(&str, &str)> = row.labels.iter().copied().zip(values).collect();
                 if row.kind == Kind::Info {
                     metric.encode_info(&labels)?;
+                } else if labels.is_empty() {
+                    write(&mut metric, row.kind, &sample.value)?;
                 } else {
-                    write(metric.encode_family(&labels)?, row.kind, &sample.value)?;
+                    write(&mut metric.encode_family(&labels)?, row.kind, &sample.value)?;
                 }
             }
         }
@@ -64,7 +66,7 @@ impl Collector for Seen {
     }
 }
 
-fn write(mut metric: MetricEncoder<'_>, kind: Kind, value: &Value) -> fmt::Result {
+fn write(metric: &mut MetricEncoder<'_>, kind: Kind, value: &Value) -> fmt::Result {
     match (kind, value) {
         (_, Value::Histogram(report)) => {
             let counted: u64 = report.buckets.iter().map(|(_, count)| count).sum();

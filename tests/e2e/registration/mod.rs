@@ -25,15 +25,15 @@ const IN_TIME: Duration = Duration::from_mins(1);
 /// The name of the integration.
 const NAME: &str = "task-service";
 
-struct Rig {
+pub(crate) struct Rig {
     nats: NatsServer,
     jetstream: Context,
-    recipient: Recipient,
+    pub(crate) recipient: Recipient,
     control_plane: ControlPlane,
 }
 
 impl Rig {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let nats = NatsServer::builder().jetstream(true).start().await;
         let nats = nats.expect("nats-server starts");
         let jetstream = nats.jetstream().await.expect("nats-server takes clients");
@@ -74,7 +74,7 @@ impl Rig {
     }
 
     /// The same, registered, and with its first heartbeat behind it.
-    async fn registered(&self, variables: &[(&str, &str)]) -> (DistributorProcess, Integration) {
+    pub(crate) async fn registered(&self, variables: &[(&str, &str)]) -> (DistributorProcess, Integration) {
         let process = self.keeping(variables).await;
         self.beaten(1).await;
         let integration = self.control_plane.wait_for_integration(NAME, IN_TIME).await;
@@ -96,13 +96,13 @@ impl Rig {
     }
 
     /// Changes what the integration wants, and waits until it knows.
-    async fn change(&self, integration: &Integration, subscriptions: Value) {
+    pub(crate) async fn change(&self, integration: &Integration, subscriptions: Value) {
         let set = self.control_plane.set_subscriptions(&integration.id, subscriptions);
         set.expect("the integration is there");
         self.told().await;
     }
 
-    async fn publish(&self, event: &KeptnEvent) {
+    pub(crate) async fn publish(&self, event: &KeptnEvent) {
         let sent = self.jetstream.publish(event.ty.clone(), event.to_bytes()).await;
         sent.expect("NATS is there").await.expect("the stream has the event");
     }
@@ -113,7 +113,7 @@ impl Rig {
     }
 
     /// Waits until nothing in the stream is owed to the service.
-    async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         let is_settled = async || {
             let Ok(stream) = self.jetstream.get_stream("keptn").await else {
                 return false;
@@ -138,7 +138,7 @@ impl Rig {
 }
 
 /// A subscription without filters.
-fn subscribed(id: &str, event: &str) -> Value {
+pub(crate) fn subscribed(id: &str, event: &str) -> Value {
     subscribed_in(id, event, &[])
 }
 

@@ -72,6 +72,8 @@ enum Interruption {
     OtherFilter,
     /// There may be no consumer any more, or something may be lost.
     LookAgain,
+    /// An operator wants nothing.
+    Paused,
 }
 
 impl Reader {
@@ -122,6 +124,11 @@ impl Reader {
                 Interruption::Shutdown => break,
                 Interruption::OtherFilter => {}
                 Interruption::LookAgain => self.is_in_doubt = true,
+                Interruption::Paused => {
+                    if !self.rest(&mut inbox).await {
+                        break;
+                    }
+                }
             }
         }
         self.stop(inbox).await;
@@ -138,6 +145,30 @@ impl Reader {
             () = self.settings.shutdown.cancelled() => Some(Interruption::Shutdown),
             _ = self.filter.changed() => Some(Interruption::OtherFilter),
             _ = self.settings.connections.changed() => Some(Interruption::LookAgain),
+        }
+    }
+
+    /// Takes nothing until an operator wants it again, or something else is wanted of the consumer. What was asked for is
+    /// asked for no more; what the server had sent by then is processed. False at the shutdown.
+    async fn rest(&mut self, inbox: &mut Inbox) -> bool {
+        let stream = self.ledger.stream().to_owned();
+        self.n_requested = 0;
+        let is_void = inbox.renew().await.is_ok();
+        // What is on its way is here after this.
+        let is_here = is_void && nats::round_trip(&self.settings.client, ANSWER_TIMEOUT).await.is_ok();
+        self.is_in_doubt |= !is_here;
+        while let Some(message) = inbox.earlier() {
+            if message.status.is_none() && self.take(message).await.is_some() {
+                self.is_in_doubt = true;
+            }
+        }
+        tracing::debug!(stream, "paused");
+        let pause = Arc::clone(self.settings.dispatcher.deliveries.pause());
+        tokio::select! {
+            biased;
+            () = self.settings.shutdown.cancelled() => false,
+            _ = self.filter.changed() => true,
+            () = pause.until_resumed() => true,
         }
     }
 

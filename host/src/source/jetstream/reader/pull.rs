@@ -38,7 +38,11 @@ impl Reader {
         let shutdown = self.settings.shutdown.clone();
         let deliveries = Arc::clone(&self.settings.dispatcher.deliveries);
         let budget = Arc::clone(&self.budget);
+        let pause = Arc::clone(deliveries.pause());
         loop {
+            if pause.is_paused() && !shutdown.is_cancelled() {
+                return Interruption::Paused;
+            }
             while let Some(message) = inbox.ready() {
                 if let Some(interruption) = self.take(message).await {
                     return interruption;
@@ -69,6 +73,7 @@ impl Reader {
                 },
                 () = budget.until_room_for(wanted, wanted_bytes), if waits_for_room => {}
                 () = deliveries.until_accepting(), if !is_accepting => {}
+                () = pause.until_paused() => {}
                 () = shutdown.cancelled() => return Interruption::Shutdown,
                 _ = self.filter.changed() => return Interruption::OtherFilter,
                 _ = self.settings.connections.changed() => return Interruption::LookAgain,
