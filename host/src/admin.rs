@@ -39,7 +39,7 @@ const FRESH: Duration = Duration::from_millis(200);
 /// What the listener shows, as soon as there is something.
 #[derive(Debug, Default)]
 pub struct Admin {
-    observer: OnceLock<Observer>,
+    observer: OnceLock<Arc<Observer>>,
     seen: Mutex<Option<Arc<Seen>>>,
 }
 
@@ -54,7 +54,7 @@ struct Seen {
 
 impl Admin {
     /// The parts are there: from now on there is something to see.
-    pub fn show(&self, observer: Observer) {
+    pub fn show(&self, observer: Arc<Observer>) {
         // It is called once.
         let _ = self.observer.set(observer);
     }

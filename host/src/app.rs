@@ -30,7 +30,7 @@ use crate::recent_events::RecentEvents;
 use crate::registration::{Registration, RegistrationError};
 use crate::server::{self, Routes};
 use crate::source::Overview;
-use crate::status::{Observer, Parts};
+use crate::status::Observer;
 use crate::subscription::Interest;
 use crate::telemetry::LogLevel;
 
@@ -155,18 +155,7 @@ pub async fn run(
     let proxy = Proxy::new(&config.server, &config.api, api.access().clone()).map_err(RunError::Proxy)?;
     let routes = Arc::new(Routes::new(&config.server, ingress, proxy));
     let serving = tokio::spawn(server::serve(listeners.service, routes, stop_serving.clone()));
-    let parts = Parts {
-        counters: Arc::clone(&counters),
-        deliveries: Arc::clone(&deliveries),
-        recent,
-        plugins: plugin_control.clone(),
-        interest: interest.subscribe(),
-        connection: connection.view(),
-        registration: registration.as_ref().map(Registration::state),
-        chain: Arc::clone(&plugins),
-        shutdown: shutdown.clone(),
-    };
-    admin.show(observe::Observer {
+    let parts = Arc::new(observe::Observer {
         started,
         counters: Arc::clone(&counters),
         deliveries: Arc::clone(&deliveries),
@@ -180,7 +169,8 @@ pub async fn run(
         shutdown: shutdown.clone(),
         has_received: AtomicBool::new(false),
     });
-    let observer = Arc::new(Observer::new(parts, &config));
+    admin.show(Arc::clone(&parts));
+    let observer = Arc::new(Observer::new(parts, recent, Arc::clone(&plugins), &config));
     operating.spawn(Arc::clone(&observer).run());
     let switches = Switches {
         deliveries: Arc::clone(&deliveries),

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use async_nats::Client;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +17,7 @@ use crate::metrics::Counters;
 use crate::nats;
 use crate::sink::{ApiSink, NatsSink, Sink};
 use crate::source::remote::{self, RemoteSource, Trouble};
-use crate::source::{Routing, Settling, Sources};
+use crate::source::{Settling, Sources};
 use crate::streams::Streams;
 use crate::subscription::Interest;
 
@@ -31,8 +30,6 @@ pub enum Connection {
         nats: nats::Connection,
         /// Finds the stream of a topic.
         streams: Streams,
-        /// Which topic comes from where.
-        routing: watch::Sender<Routing>,
     },
     /// The Keptn API, without NATS.
     Api {
@@ -42,27 +39,6 @@ pub enum Connection {
         endpoint: Url,
         /// Why polls fail.
         trouble: watch::Sender<Option<Trouble>>,
-    },
-}
-
-/// The connection for whoever looks at it.
-#[derive(Debug, Clone)]
-pub enum View {
-    /// NATS.
-    Nats {
-        /// What has to be asked for.
-        client: Client,
-        /// What happened to the connection.
-        log: Arc<nats::ConnectionLog>,
-        /// Which topic comes from where.
-        routing: watch::Receiver<Routing>,
-    },
-    /// The Keptn API.
-    Api {
-        /// Where it is.
-        endpoint: Url,
-        /// Why polls fail.
-        trouble: watch::Receiver<Option<Trouble>>,
     },
 }
 
@@ -107,26 +83,7 @@ impl Connection {
         let nats = nats::connect(&config.nats, Arc::clone(counters)).await;
         let nats = nats.map_err(|error| format!("cannot use NATS: {error}"))?;
         let streams = Streams::new(nats.client.clone()).unless_denied(Arc::clone(&nats.is_denied_streams));
-        Ok(Self::Nats {
-            nats,
-            streams,
-            routing: watch::Sender::default(),
-        })
-    }
-
-    /// What can be seen of it.
-    pub fn view(&self) -> View {
-        match self {
-            Self::Nats { nats, routing, .. } => View::Nats {
-                client: nats.client.clone(),
-                log: Arc::clone(&nats.log),
-                routing: routing.subscribe(),
-            },
-            Self::Api { endpoint, trouble, .. } => View::Api {
-                endpoint: endpoint.clone(),
-                trouble: trouble.subscribe(),
-            },
-        }
+        Ok(Self::Nats { nats, streams })
     }
 
     /// Where events go that cannot be delivered.
@@ -141,9 +98,7 @@ impl Connection {
     /// Where events of the service go.
     pub fn sink(&self) -> Sink {
         match self {
-            Self::Nats { nats, streams, .. } => {
-                Sink::Nats(Box::new(NatsSink::new(nats.client.clone(), streams.clone())))
-            }
+            Self::Nats { nats, streams } => Sink::Nats(Box::new(NatsSink::new(nats.client.clone(), streams.clone()))),
             Self::Api { api, endpoint, .. } => Sink::Api(Box::new(ApiSink::new(api.clone(), endpoint))),
         }
     }
@@ -157,7 +112,7 @@ impl Connection {
         shutdown: CancellationToken,
     ) -> JoinHandle<Result<Received, async_nats::SubscribeError>> {
         match self {
-            Self::Nats { nats, streams, routing } => {
+            Self::Nats { nats, streams } => {
                 let sources = Sources {
                     client: nats.client.clone(),
                     connections: nats.made.clone(),
@@ -167,7 +122,6 @@ impl Connection {
                     config: config.jetstream.clone(),
                     interest,
                     dispatcher,
-                    routing: routing.clone(),
                     shutdown,
                 };
                 tokio::spawn(async move { sources.run().await.map(Received::Streams) })

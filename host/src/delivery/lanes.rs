@@ -34,19 +34,6 @@ impl Key {
     }
 }
 
-/// How many deliveries there are of each kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Occupancy {
-    /// Being tried, or held at the gate.
-    pub n_tried: usize,
-    /// They can start.
-    pub n_ready: usize,
-    /// They have to wait until a moment.
-    pub n_waiting: usize,
-    /// Behind one of the same key.
-    pub n_behind: usize,
-}
-
 /// Queues by key.
 #[derive(Debug)]
 pub(super) struct Lanes<T> {
@@ -283,17 +270,6 @@ impl<T> Lanes<T> {
         self.state().count
     }
 
-    /// Where everything is at this moment.
-    pub(super) fn occupancy(&self) -> Occupancy {
-        let state = self.state();
-        Occupancy {
-            n_tried: state.n_tried,
-            n_ready: state.ready.len(),
-            n_waiting: state.waiting.len(),
-            n_behind: state.behind.values().map(VecDeque::len).sum(),
-        }
-    }
-
     /// What is known of the first deliveries that have to wait, in the order of their moments: the moment, the delivery,
     /// and how many of the same key wait behind it.
     pub(super) fn waiting<R>(&self, max: usize, of: impl Fn(Instant, &T, usize) -> R) -> Vec<R> {
@@ -371,12 +347,6 @@ mod tests {
         }
         assert_eq!(lanes.next().await, Some((a, "a1")));
         assert_eq!(lanes.next().await, Some((b, "b1")));
-        let occupancy = Occupancy {
-            n_tried: 2,
-            n_behind: 1,
-            ..Occupancy::default()
-        };
-        assert_eq!(lanes.occupancy(), occupancy);
         lanes.done(a);
         assert_eq!(lanes.next().await, Some((a, "a2")));
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{Deliveries, Delivery, HeldBack, Occupancy};
+use super::{Deliveries, Delivery, HeldBack};
 use crate::recent_events::EventNames;
 
 /// A part of an event that is tried again later.
@@ -39,11 +39,6 @@ impl Deliveries {
             .flatten()
             .take(max)
             .collect()
-    }
-
-    /// Where everything is at this moment.
-    pub fn occupancy(&self) -> Occupancy {
-        self.lanes.occupancy()
     }
 
     /// Why deliveries wait for the service, while they do.

@@ -16,7 +16,7 @@ use crate::jetstream_api::ask;
 use crate::nats;
 
 /// What is known is good for so long.
-const FRESH: Duration = Duration::from_secs(5);
+const FRESH: Duration = Duration::from_secs(2);
 
 /// What the server says about a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 pub use self::checks::{Check, Condition, Probe};
 pub use self::consumers::ConsumerReport;
@@ -33,6 +34,7 @@ use crate::nats::ConnectionLog;
 use crate::plugins::PluginControl;
 use crate::registration::RegistrationState;
 use crate::source::Overview;
+use crate::source::remote::Trouble;
 use crate::subscription::Interest;
 
 /// Everything that can be looked at.
@@ -79,7 +81,12 @@ pub enum Line {
         consumers: Arc<Consumers>,
     },
     /// The Keptn API.
-    Api,
+    Api {
+        /// Where it is.
+        endpoint: Url,
+        /// Why polls fail, while they do.
+        trouble: watch::Receiver<Option<Trouble>>,
+    },
 }
 
 impl Line {
@@ -92,7 +99,10 @@ impl Line {
                 log: Arc::clone(&nats.log),
                 consumers: Arc::default(),
             },
-            Connection::Api { .. } => Self::Api,
+            Connection::Api { endpoint, trouble, .. } => Self::Api {
+                endpoint: endpoint.clone(),
+                trouble: trouble.subscribe(),
+            },
         }
     }
 }

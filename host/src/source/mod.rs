@@ -65,19 +65,8 @@ pub struct Sources {
     pub interest: watch::Receiver<Arc<Interest>>,
     /// Where events go.
     pub dispatcher: Arc<Dispatcher>,
-    /// Tells whoever looks which topic comes from where.
-    pub routing: watch::Sender<Routing>,
     /// Ends receiving.
     pub shutdown: CancellationToken,
-}
-
-/// Which topic comes from where.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Routing {
-    /// The topics of each stream.
-    pub streams: BTreeMap<String, BTreeSet<String>>,
-    /// Topics that come over core NATS, because no stream stores them.
-    pub core: BTreeSet<String>,
 }
 
 /// The event in JSON format: as it is in structured mode, put together from headers and payload in binary mode.
@@ -360,19 +349,6 @@ impl Planner {
             }
         }
         self.reported.clone_from(plan);
-        let texts = |topics: &BTreeSet<Subject>| topics.iter().map(ToString::to_string).collect();
-        let streams = plan.streams.iter();
-        let has_core = self.sources.config.mode != DeliveryMode::JetStream;
-        self.sources.routing.send_replace(Routing {
-            streams: streams
-                .map(|(stream, topics)| (stream.clone(), texts(topics)))
-                .collect(),
-            core: if has_core {
-                texts(&plan.unstored)
-            } else {
-                BTreeSet::new()
-            },
-        });
     }
 
     /// Waits for anything that may call for another plan.

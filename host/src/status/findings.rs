@@ -65,15 +65,13 @@ fn connections(status: &Status, found: &mut Found) {
             _ => {}
         }
     }
-    for stream in &status.streams {
-        if let Some(error) = &stream.error {
-            let (stream, error) = (&stream.stream, quoted(error));
-            found.add(
-                Level::Note,
-                format!("It is not known what waits in the stream {stream}: {error}"),
-                "While NATS is away nobody can tell. Otherwise this account may not ask for its own consumer.",
-            );
-        }
+    if status.is_paused {
+        found.add(
+            Level::Attention,
+            "Paused: an operator wants no events to be received".to_owned(),
+            "What was received before is delivered; what a stream stores waits there. `POST /resume` on the control listener \
+             goes on.",
+        );
     }
     if status.is_ending {
         found.add(
@@ -155,7 +153,8 @@ fn retries(status: &Status, found: &mut Found) {
         .filter_map(|retrying| retrying.first_attempt.as_deref())
         .min();
     let since = since(first_attempt, &status.time);
-    let n_behind = match status.in_flight.behind as u64 {
+    let n_behind: usize = status.retrying.iter().map(|retrying| retrying.n_behind).sum();
+    let n_behind = match n_behind as u64 {
         0 => String::new(),
         n => format!(", and {} behind in order", many(n, "waits", "wait")),
     };

@@ -1,38 +1,33 @@
 //! What can be seen of a running distributor, put together for whoever looks.
 //!
-//! Built by [`crate::app`] from what the parts tell of themselves, read by [`crate::control`]. Nothing is asked of NATS
+//! Built by [`crate::app`] on what [`crate::observe`] sees, with what only people want to know; read by [`crate::control`].
+//! Nothing is asked of NATS
 //! while somebody waits for an answer: what only NATS knows is looked at in the background, while somebody looks.
 
 mod findings;
 mod model;
+mod parts;
 mod rates;
-mod streams;
 mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 
 pub use self::model::{
     Connection, DeadLetters, Figure, Finding, Flow, HeldBack, InFlight, Level, Retrying, Status, StreamLag,
     Subscription,
 };
+use self::parts::{plugins, streams, subscriptions};
 use self::rates::Rates;
-use self::streams::Streams;
 pub(crate) use self::words::{moment, number, reason_in_words, seconds};
-use crate::config::{Config, report};
-use crate::connection::View;
+use crate::config::{ApiService, Config, report};
 use crate::dead_letter::{Listing, Repairs, rfc3339};
-use crate::delivery::Deliveries;
-use crate::metrics::Counters;
-use crate::plugins::{PluginControl, Plugins};
+use crate::observe::{Line, Observer as Parts};
+use crate::plugins::Plugins;
 use crate::recent_events::RecentEvents;
-use crate::registration::RegistrationState;
-use crate::subscription::Interest;
 
 /// Events that are listed of those that are tried again.
 const MAX_RETRYING: usize = 50;
@@ -46,59 +41,36 @@ const CORE_NATS: &str = "core NATS";
 /// Where they do not come from anywhere.
 const NOT_RECEIVED: &str = "not received";
 
-/// The parts that are looked at.
-#[derive(Debug)]
-pub struct Parts {
-    /// What was counted.
-    pub counters: Arc<Counters>,
-    /// What is under way.
-    pub deliveries: Arc<Deliveries>,
-    /// What was seen.
-    pub recent: Arc<RecentEvents>,
-    /// The plugins in force.
-    pub plugins: PluginControl,
-    /// What is wanted.
-    pub interest: watch::Receiver<Arc<Interest>>,
-    /// What connects it with the control plane.
-    pub connection: View,
-    /// The registration, if there is one.
-    pub registration: Option<watch::Receiver<RegistrationState>>,
-    /// The plugins that dead letters pass again.
-    pub chain: Arc<Plugins>,
-    /// Whether it is shutting down.
-    pub shutdown: CancellationToken,
-}
-
 /// The one who looks.
 #[derive(Debug)]
 pub struct Observer {
-    parts: Parts,
+    parts: Arc<Parts>,
+    recent: Arc<RecentEvents>,
     repairs: Arc<Repairs>,
     integration: String,
     service: String,
     control_plane: String,
-    started: (Instant, SystemTime),
+    start: Instant,
     /// Milliseconds from the start to the last look, and one; 0: nobody has looked.
     last_look: AtomicU64,
     rates: Rates<8>,
-    streams: Streams,
 }
 
 impl Observer {
-    /// Sees numbers grow only while [`Self::run`] runs.
-    pub fn new(parts: Parts, config: &Config) -> Self {
-        let client = match &parts.connection {
-            View::Nats { client, .. } => Some(client.clone()),
-            View::Api { .. } => None,
+    /// Sees numbers grow only while [`Self::run`] runs. `chain` is what dead letters pass again.
+    pub fn new(parts: Arc<Parts>, recent: Arc<RecentEvents>, chain: Arc<Plugins>, config: &Config) -> Self {
+        let client = match &parts.line {
+            Line::Nats { client, .. } => Some(client.clone()),
+            Line::Api { .. } => None,
         };
-        let repairs = Repairs::new(client, config, Arc::clone(&parts.chain), parts.shutdown.clone());
+        let control_plane = config.api.endpoint.base(ApiService::ControlPlane);
         Self {
-            repairs: Arc::new(repairs),
-            streams: Streams::new(&parts.connection, &config.jetstream.durable),
+            repairs: Arc::new(Repairs::new(client, config, chain, parts.shutdown.clone())),
+            recent,
             integration: config.jetstream.durable.clone(),
             service: report::without_password(&config.delivery.recipient.to_string()),
-            control_plane: report::without_password(&config.api.endpoint.base(crate::config::ApiService::ControlPlane)),
-            started: (Instant::now(), SystemTime::now()),
+            control_plane: report::without_password(&control_plane),
+            start: Instant::now(),
             last_look: AtomicU64::new(0),
             rates: Rates::default(),
             parts,
@@ -112,7 +84,7 @@ impl Observer {
         loop {
             seconds.tick().await;
             self.rates.sample(self.counted());
-            self.parts.recent.renew(self.is_looked_at());
+            self.recent.renew(self.is_looked_at());
         }
     }
 
@@ -123,16 +95,16 @@ impl Observer {
 
     /// What was seen of single events. Whoever asks is there for a while, so that more is written down.
     pub fn recent(&self) -> &RecentEvents {
-        let now = self.started.0.elapsed().as_millis();
+        let now = self.start.elapsed().as_millis();
         let was_looked_at = self.is_looked_at();
         self.last_look.store(
             u64::try_from(now).unwrap_or(u64::MAX).saturating_add(1),
             Ordering::Relaxed,
         );
         if !was_looked_at {
-            self.parts.recent.renew(true);
+            self.recent.renew(true);
         }
-        &self.parts.recent
+        &self.recent
     }
 
     /// The dead letters as they were a moment ago.
@@ -141,34 +113,40 @@ impl Observer {
     }
 
     /// Everything as it is now.
-    pub async fn status(self: &Arc<Self>) -> Status {
+    pub async fn status(&self) -> Status {
         let listing = self.dead_letters().await;
-        let streams = self.streams.look();
+        let seen = self.parts.snapshot();
         let now = SystemTime::now();
-        let (start, start_time) = self.started;
         let mut status = Status {
             findings: Vec::new(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            mode: match self.parts.connection {
-                View::Nats { .. } => "nats".to_owned(),
-                View::Api { .. } => "keptn-api".to_owned(),
+            version: seen.build.version.to_owned(),
+            mode: match self.parts.line {
+                Line::Nats { .. } => "nats".to_owned(),
+                Line::Api { .. } => "keptn-api".to_owned(),
             },
             integration: self.integration.clone(),
             service: self.service.clone(),
             time: rfc3339(now),
-            started: rfc3339(start_time),
-            uptime_seconds: start.elapsed().as_secs(),
-            is_ending: self.parts.shutdown.is_cancelled(),
+            started: rfc3339(seen.started),
+            uptime_seconds: now.duration_since(seen.started).unwrap_or_default().as_secs(),
+            is_ending: seen.is_draining,
+            is_paused: seen.receiving.is_paused,
             flow: self.flow(),
-            in_flight: self.in_flight(),
+            in_flight: InFlight {
+                total: seen.deliveries.pending,
+                delivering: seen.deliveries.in_flight,
+                queued: seen.deliveries.queued,
+                retrying: seen.deliveries.waiting,
+                oldest_seconds: seen.deliveries.oldest_seconds,
+            },
             held_back: self.parts.deliveries.held_back().map(|held_back| HeldBack {
                 since: rfc3339(held_back.since),
                 error: held_back.error,
             }),
             retrying: self.retrying(now),
             connections: self.connections(),
-            streams,
-            subscriptions: self.subscriptions(),
+            streams: streams(&seen),
+            subscriptions: subscriptions(&self.parts, &seen.receiving),
             dead_letters: DeadLetters {
                 place: listing.place,
                 total: listing.as_of.map(|_| listing.total),
@@ -177,7 +155,7 @@ impl Observer {
                 error: listing.error,
                 job: self.repairs.job(),
             },
-            plugins: self.parts.plugins.status(),
+            plugins: plugins(&self.parts.plugins, &seen.plugins),
         };
         status.findings = findings::findings(&status);
         status
@@ -185,53 +163,12 @@ impl Observer {
 
     /// What is delivered, and where it comes from.
     pub fn subscriptions(&self) -> Vec<Subscription> {
-        let interest = Arc::clone(&self.parts.interest.borrow());
-        let listed = interest.listed();
-        if listed.is_empty() {
-            let topics = interest.patterns();
-            return topics
-                .iter()
-                .map(|topic| Subscription {
-                    event: topic.to_string(),
-                    received_from: self.origin_of(topic.as_str(), interest.is_known()),
-                    ..Subscription::default()
-                })
-                .collect();
-        }
-        listed
-            .iter()
-            .map(|subscription| Subscription {
-                id: Some(subscription.id.clone()),
-                event: subscription.event.to_string(),
-                projects: subscription.projects.clone(),
-                stages: subscription.stages.clone(),
-                services: subscription.services.clone(),
-                received_from: self.origin_of(subscription.event.as_str(), true),
-            })
-            .collect()
-    }
-
-    fn origin_of(&self, topic: &str, is_known: bool) -> String {
-        let View::Nats { routing, .. } = &self.parts.connection else {
-            return "polling".to_owned();
-        };
-        let routing = routing.borrow();
-        let stream = routing.streams.iter().find(|(_, topics)| topics.contains(topic));
-        match stream {
-            _ if !is_known => NOT_RECEIVED.to_owned(),
-            Some((stream, _)) => format!("the stream {stream}"),
-            None if routing.core.contains(topic) => CORE_NATS.to_owned(),
-            None => NOT_RECEIVED.to_owned(),
-        }
+        subscriptions(&self.parts, &self.parts.snapshot().receiving)
     }
 
     fn is_looked_at(&self) -> bool {
         let last_look = self.last_look.load(Ordering::Relaxed);
-        let age = self
-            .started
-            .0
-            .elapsed()
-            .saturating_sub(Duration::from_millis(last_look));
+        let age = self.start.elapsed().saturating_sub(Duration::from_millis(last_look));
         last_look > 0 && age < ATTENTION
     }
 
@@ -277,17 +214,6 @@ impl Observer {
         }
     }
 
-    fn in_flight(&self) -> InFlight {
-        let occupancy = self.parts.deliveries.occupancy();
-        InFlight {
-            total: occupancy.n_tried + occupancy.n_ready + occupancy.n_waiting + occupancy.n_behind,
-            delivering: occupancy.n_tried,
-            ready: occupancy.n_ready,
-            retrying: occupancy.n_waiting,
-            behind: occupancy.n_behind,
-        }
-    }
-
     fn retrying(&self, now: SystemTime) -> Vec<Retrying> {
         let waiting = self.parts.deliveries.waiting(MAX_RETRYING).into_iter();
         waiting
@@ -306,8 +232,8 @@ impl Observer {
 
     fn connections(&self) -> Vec<Connection> {
         let mut connections = Vec::new();
-        match &self.parts.connection {
-            View::Nats { client, log, .. } => {
+        match &self.parts.line {
+            Line::Nats { client, log, .. } => {
                 let report = log.report(client);
                 connections.push(Connection {
                     name: "NATS".to_owned(),
@@ -317,7 +243,7 @@ impl Observer {
                     detail: report.last_error.unwrap_or_default(),
                 });
             }
-            View::Api { endpoint, trouble } => {
+            Line::Api { endpoint, trouble } => {
                 let trouble = trouble.borrow().clone();
                 connections.push(Connection {
                     name: "Keptn API".to_owned(),

@@ -31,6 +31,8 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// Whether it is shutting down.
     pub is_ending: bool,
+    /// Whether an operator wants nothing to be received.
+    pub is_paused: bool,
     /// What happened to events.
     pub flow: Flow,
     /// What is in memory.
@@ -115,19 +117,19 @@ pub struct Flow {
 }
 
 /// What is in memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InFlight {
     /// All of it.
     pub total: usize,
     /// Being delivered, or held back because the service is not ready.
     pub delivering: usize,
-    /// About to be delivered.
-    pub ready: usize,
+    /// Waiting for their turn.
+    pub queued: usize,
     /// Tried again later.
     pub retrying: usize,
-    /// Behind an earlier event of the same key.
-    pub behind: usize,
+    /// Age of the oldest, since it came.
+    pub oldest_seconds: Option<f64>,
 }
 
 /// Why deliveries wait.
@@ -190,10 +192,6 @@ pub struct StreamLag {
     pub waiting: Option<u64>,
     /// Events that were given to replicas and are not settled.
     pub unsettled: Option<u64>,
-    /// When that was so.
-    pub as_of: Option<String>,
-    /// Why it is not known.
-    pub error: Option<String>,
 }
 
 /// One reason to deliver an event.

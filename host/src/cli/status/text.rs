@@ -63,8 +63,8 @@ fn flow(out: &mut String, status: &Status) {
     line(
         out,
         format_args!(
-            "in flight: {} ({} being delivered, {} ready, {} retrying, {} behind them)",
-            in_flight.total, in_flight.delivering, in_flight.ready, in_flight.retrying, in_flight.behind
+            "in flight: {} ({} being delivered, {} in the queue, {} retrying)",
+            in_flight.total, in_flight.delivering, in_flight.queued, in_flight.retrying
         ),
     );
     let letters = &status.dead_letters;

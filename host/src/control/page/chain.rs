@@ -101,23 +101,21 @@ fn row(html: &mut Html, plugin: &Value) {
         .raw("…</code></td></tr>\n");
 }
 
-/// Of single calls, some of which are measured.
+/// How long its calls take.
 fn latency(html: &mut Html, latency: &Value) {
-    let micros = |name: &str| latency[name].as_f64();
-    match (micros("mean_micros"), micros("p99_micros")) {
-        (Some(mean), Some(p99)) => {
-            html.text(&duration(mean))
-                .raw(" mean, ")
-                .text(&duration(p99))
-                .raw(" p99");
-        }
-        (Some(mean), None) => {
-            html.text(&duration(mean)).raw(" mean");
-        }
-        _ => {
-            html.raw("<span class=\"muted\">not called yet</span>");
-        }
+    let Some(mean) = latency["mean_micros"].as_f64() else {
+        html.raw("<span class=\"muted\">not called yet</span>");
+        return;
+    };
+    html.text(&duration(mean)).raw(" mean");
+    if let Some(p99) = latency["p99_below_micros"].as_f64() {
+        html.raw(", 99 % under ").text(&duration(p99));
     }
+    let calls = latency["calls"].as_u64().unwrap_or_default();
+    html.raw(" <span class=\"muted\">")
+        .text(&number(calls))
+        .raw(if calls == 1 { " call" } else { " calls" });
+    html.raw("</span>");
 }
 
 fn duration(micros: f64) -> String {

@@ -73,7 +73,7 @@ pub(super) fn flow(html: &mut Html, status: &Status) {
         } else {
             " being delivered, "
         })
-        .text(&number((in_flight.ready + in_flight.behind) as u64))
+        .text(&number(in_flight.queued as u64))
         .raw(" in the queue</p></div>\n");
     figure(html, "delivered", "Delivered", flow.delivered);
     spark(html, &flow.delivered_history);
@@ -181,11 +181,6 @@ pub(super) fn connections(html: &mut Html, status: &Status) {
                 .text(&stream.consumer)
                 .raw("</code></td>");
             html.cell("Waiting in NATS").text(&known(stream.waiting));
-            if let (Some(_), Some(as_of)) = (&stream.error, &stream.as_of) {
-                html.raw(" <span class=\"muted\">as of ")
-                    .text(&moment(as_of, &status.time))
-                    .raw("</span>");
-            }
             html.raw("</td>")
                 .cell("Not settled")
                 .text(&known(stream.unsettled))

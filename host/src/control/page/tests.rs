@@ -73,8 +73,6 @@ fn status() -> Status {
         streams: vec![StreamLag {
             stream: hostile(),
             consumer: hostile(),
-            as_of: Some(hostile()),
-            error: Some(hostile()),
             ..StreamLag::default()
         }],
         subscriptions: vec![Subscription {

@@ -93,9 +93,9 @@ fn the_most_serious_comes_first() {
         "Nothing gets through: 1 event is tried again; the last error: answered 500",
     );
     status.flow.delivered_history = vec![1];
+    status.retrying[0].n_behind = 2;
     status.in_flight = InFlight {
         retrying: 3,
-        behind: 2,
         ..InFlight::default()
     };
     check(
