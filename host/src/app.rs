@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
 use crate::answers::Answers;
-use crate::config::Config;
+use crate::config::{Config, TracesConfig};
 use crate::connection::{Connection, Received};
 use crate::control::{self, Switches};
 use crate::dead_letter::Repairs;
@@ -33,6 +33,7 @@ use crate::source::Overview;
 use crate::status::Observer;
 use crate::subscription::Interest;
 use crate::telemetry::LogLevel;
+use crate::trace::{Exporter, Tracer};
 
 /// Sockets that the caller has bound, so that tests can take free ports.
 #[derive(Debug)]
@@ -117,6 +118,9 @@ pub async fn run(
     operating.spawn(reloader.reported_to(error_log.clone()).run(hangups, shutdown.clone()));
 
     let sink = connection.sink();
+    let end_of_spans = CancellationToken::new();
+    let exporting = config.traces.as_ref().map(|traces| exporting(traces, &end_of_spans));
+    let (tracer, exporting) = exporting.transpose()?.unzip();
 
     // Control plane → service.
     let deliveries = Deliveries::new(
@@ -140,6 +144,7 @@ pub async fn run(
         counters: Arc::clone(&counters),
         recent: Arc::clone(&recent),
         overview: Arc::clone(&overview),
+        tracer: tracer.clone(),
     };
     let receiving = connection.receive(&config, interest.subscribe(), Arc::new(dispatcher), shutdown.clone());
 
@@ -151,6 +156,7 @@ pub async fn run(
         error_log: error_log.clone(),
         counters: Arc::clone(&counters),
         recent: Arc::clone(&recent),
+        tracer,
     });
     let proxy = Proxy::new(&config.server, &config.api, api.access().clone()).map_err(RunError::Proxy)?;
     let routes = Arc::new(Routes::new(&config.server, ingress, proxy));
@@ -200,6 +206,11 @@ pub async fn run(
     let _ = tokio::time::timeout_at(grace_ends, serving).await;
     end_of_errors.cancel();
     end_error_log(error_log.as_deref(), sending, drain_ends.max(grace_ends)).await;
+    end_of_spans.cancel();
+    if let Some(exporting) = exporting {
+        // It limits itself.
+        let _ = exporting.await;
+    }
     operating.shutdown().await;
     plugins.current().end_trials().await;
     summarize(&counters, &plugins, deliveries.pending(), unfinished);
@@ -264,6 +275,13 @@ fn error_log(
     let error_log = Arc::new(ErrorLog::new(registration?.id(), Arc::clone(counters)));
     let sending = Sending::new(Arc::clone(&error_log), api.clone(), config.api.timeout);
     Some((error_log, tokio::spawn(sending.run(end.clone()))))
+}
+
+/// What makes spans, and the task that sends them to the collector until `end`.
+fn exporting(config: &TracesConfig, end: &CancellationToken) -> Result<(Arc<Tracer>, JoinHandle<()>), RunError> {
+    let (tracer, exporter) = Exporter::new(config)
+        .map_err(|error| RunError::Connection(format!("cannot use OTEL_EXPORTER_OTLP_ENDPOINT: {error}")))?;
+    Ok((tracer, tokio::spawn(exporter.run(end.clone()))))
 }
 
 /// One for all who call the API, so that they share connections and tokens.

@@ -27,6 +27,7 @@ use crate::receipt::Receipt;
 use crate::recent_events::{EventNames, RecentEvents, StepKind};
 use crate::source::Overview;
 use crate::subscription::{Interest, Match};
+use crate::trace::{Kind, Span, TraceContext, Tracer};
 
 /// The copy of an event that is being delivered is looked at again after this.
 const UNDER_WAY_PAUSE: Duration = Duration::from_secs(2);
@@ -38,6 +39,8 @@ pub struct Received {
     pub subject: async_nats::Subject,
     /// The event in JSON format, or why it cannot be put into it.
     pub payload: Result<Bytes, Box<(Bytes, Malformed)>>,
+    /// The trace that the message belongs to, where it is not the event that says so.
+    pub trace: Option<Box<TraceContext>>,
     /// What is owed to the source.
     pub receipt: Receipt,
 }
@@ -68,6 +71,8 @@ pub struct Dispatcher {
     pub recent: Arc<RecentEvents>,
     /// Where sources enter what they do.
     pub overview: Arc<Overview>,
+    /// Where somebody collects spans.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 impl Dispatcher {
@@ -81,6 +86,7 @@ impl Dispatcher {
         let Received {
             subject,
             payload,
+            trace,
             mut receipt,
         } = received;
         let parsed = payload.and_then(|payload| parse(&payload, &receipt).map_err(|error| Box::new((payload, error))));
@@ -118,6 +124,7 @@ impl Dispatcher {
             self.counters.fanned_out.add(matches.len() as u64 - 1);
         }
         let mut is_later = self.deliveries.has_unprepared(key) || progress.iter().any(|part| part.is_unprepared);
+        let span = self.span(&event, &subject, trace);
         // One chain for all of it, whatever is swapped meanwhile.
         let chain = arc_swap::Guard::into_inner(self.plugins.current());
         let mut parts = SmallVec::new();
@@ -146,6 +153,7 @@ impl Dispatcher {
                 received_on: subject.clone(),
                 subscription: subscription.clone(),
                 receipt: receipt.n_deliveries(),
+                span: span.clone(),
             };
             let unfinished = if is_later {
                 Some(Unfinished::NotStarted(Box::new(passing)))
@@ -170,8 +178,29 @@ impl Dispatcher {
             receipt.settle();
             return;
         }
-        let delivery = Delivery::new(receipt, parts, &subject, &progress);
+        let delivery = Delivery::new(receipt, parts, &subject, &progress).traced(span);
         self.deliveries.push(key, delivery);
+    }
+
+    /// The step that lasts as long as the event is here. Its message says where it comes from; the event, where it began.
+    fn span(&self, event: &Event, subject: &str, message: Option<Box<TraceContext>>) -> Option<Arc<Span>> {
+        let parent = message
+            .map(|context| *context)
+            .or_else(|| TraceContext::of_event(event));
+        let mut span = Span::start(self.tracer.as_ref(), parent, Kind::Consumer, || {
+            format!("process {}", event.ty())
+        })?;
+        span.describe(|| {
+            [
+                ("messaging.operation.type", "process".into()),
+                ("messaging.destination.name", subject.into()),
+                ("messaging.message.id", (&*event.id()).into()),
+                ("cloudevents.event_type", (&*event.ty()).into()),
+                ("cloudevents.event_source", (&*event.source()).into()),
+                ("keptn_context", (&*event.keptn_context().unwrap_or_default()).into()),
+            ]
+        });
+        Some(Arc::new(span))
     }
 
     /// Whether the event came before, on another way; none where that cannot be.

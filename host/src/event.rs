@@ -103,6 +103,8 @@ struct Layout {
     specversion: Span,
     keptn_context: Span,
     triggered_id: Span,
+    traceparent: Span,
+    tracestate: Span,
     /// Bit `n` is set when `KEPTN_EXTENSIONS[n]` is there.
     keptn_extensions: u8,
     /// Offset behind the opening brace of the envelope.
@@ -196,6 +198,28 @@ impl Event {
     /// Extension `triggeredid`: the id of the event that this one answers. Empty counts as missing.
     pub fn triggered_id(&self) -> Option<Cow<'_, str>> {
         self.optional_text(self.layout.triggered_id)
+    }
+
+    /// Extensions `traceparent` and `tracestate`: the trace that the event belongs to.
+    pub fn trace(&self) -> Option<(Cow<'_, str>, Option<Cow<'_, str>>)> {
+        let parent = self.optional_text(self.layout.traceparent)?;
+        Some((parent, self.optional_text(self.layout.tracestate)))
+    }
+
+    /// The same event as part of a trace.
+    ///
+    /// # Errors
+    /// When that is no event, which happens only if it is too large for one.
+    pub fn with_trace(&self, parent: &str, state: &str) -> Result<Self, Malformed> {
+        let member = |name, value| format!("\"{name}\":{},", serde_json::Value::from(value));
+        let mut members = member("traceparent", parent);
+        if !state.is_empty() {
+            members += &member("tracestate", state);
+        }
+        // An envelope has other members, so a comma is always right. An empty attribute further on would win.
+        let inside = self.layout.envelope_inside as usize;
+        let (before, after) = self.bytes.split_at(inside);
+        Self::parse(Bytes::from([before, members.as_bytes(), after].concat()))
     }
 
     /// Whether the type is one of Keptn's.

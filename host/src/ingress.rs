@@ -19,6 +19,7 @@ use crate::metrics::Counters;
 use crate::plugins::{Context, Direction, Fate, Passage, PluginError, Plugins, Published};
 use crate::recent_events::{EventNames, RecentEvents, StepKind};
 use crate::sink::{Sink, SinkError};
+use crate::trace::{Kind, Span, TraceContext, Tracer};
 
 /// Takes events of the service.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Ingress {
     pub counters: Arc<Counters>,
     /// What is shown.
     pub recent: Arc<RecentEvents>,
+    /// Where somebody collects spans.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 /// Why events were not taken.
@@ -97,16 +100,20 @@ impl Ingress {
         let mut outgoing = self.sink.batch();
         let mut answered = Vec::new();
         let mut errors = Vec::new();
+        let caller = TraceContext::of_request(headers);
+        let mut spans = Vec::new();
         for event in events(headers, body)? {
             if event.ty() == error_log::LOG_TYPE {
                 errors.extend(self.reported_error(&event, accepted));
                 continue;
             }
             answered.extend(answered_id(&event));
-            let (passed, published) = self.pass(event).await?;
+            let span = self.span(&event, caller.as_ref()).map(Arc::new);
+            let (passed, published) = self.pass(event, span.clone()).await?;
             for event in passed {
-                outgoing.add(event)?;
+                outgoing.add(event, span.as_deref().map(Span::context))?;
             }
+            spans.extend(span);
             for published in published {
                 outgoing.publish(&published)?;
             }
@@ -118,7 +125,8 @@ impl Ingress {
         {
             return Err(IngressError::ErrorLogFull);
         }
-        let sent = outgoing.send().await?;
+        let sent = outgoing.send().await;
+        let sent = sent.inspect_err(|_| spans.iter().for_each(|span| span.fail()))?;
         errors.extend(sent.iter().filter_map(|event| self.reported_error(event, accepted)));
         if let Some(error_log) = &self.error_log {
             for error in errors {
@@ -164,8 +172,29 @@ impl Ingress {
         })
     }
 
+    /// The step of sending it: of what the service does, or, where it says nothing of that, of what the event belongs to.
+    fn span(&self, event: &Event, caller: Option<&TraceContext>) -> Option<Span> {
+        let parent = caller.cloned().or_else(|| TraceContext::of_event(event));
+        let mut span = Span::start(self.tracer.as_ref(), parent, Kind::Producer, || {
+            format!("publish {}", event.ty())
+        })?;
+        span.describe(|| {
+            [
+                ("messaging.operation.type", "send".into()),
+                ("messaging.message.id", (&*event.id()).into()),
+                ("cloudevents.event_type", (&*event.ty()).into()),
+                ("keptn_context", (&*event.keptn_context().unwrap_or_default()).into()),
+            ]
+        });
+        Some(span)
+    }
+
     /// What goes to the control plane in the event's place, and what plugins add to it.
-    async fn pass(&self, event: Event) -> Result<(Vec<Event>, Vec<Published>), Box<PluginError>> {
+    async fn pass(
+        &self,
+        event: Event,
+        span: Option<Arc<Span>>,
+    ) -> Result<(Vec<Event>, Vec<Published>), Box<PluginError>> {
         let chain = arc_swap::Guard::into_inner(self.plugins.current());
         let generation = chain.generation;
         let passing = async move {
@@ -174,6 +203,7 @@ impl Ingress {
                 subscription: None,
                 received_on: "",
                 receipt: 1,
+                span: span.as_deref(),
             };
             let result = chain.run(&event, &context).await;
             (event, result)

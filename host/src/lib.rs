@@ -41,3 +41,4 @@ pub mod subject;
 pub mod subscription;
 pub mod telemetry;
 pub mod tls;
+pub mod trace;

@@ -17,7 +17,7 @@ use distributor::config::{self, Config, ConfigErrors};
 use distributor::plugins::Compiler;
 use distributor::start_up;
 use distributor::subscription::Interest;
-use distributor::telemetry;
+use distributor::telemetry::{self, flood::Flood};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -91,7 +91,7 @@ fn with_runtime(command: Command, config: Config) -> ExitCode {
         Command::Status(arguments) => ExitCode::from(runtime.block_on(cli::status::run(&arguments, &config.control))),
         Command::DeadLetter(command) => {
             // Of the connection and the plugins only what an operator has to know; results are printed.
-            telemetry::init("warn");
+            telemetry::init("warn", config.log_format, None);
             ExitCode::from(runtime.block_on(cli::dead_letter::run(*command, &config, compiler())))
         }
         _ => ended(runtime.block_on(run(config))),
@@ -152,7 +152,10 @@ async fn check(config: &Config) -> anyhow::Result<()> {
 async fn run(config: Config) -> anyhow::Result<()> {
     let start_time = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
     print(&telemetry::banner(&config, &start_time));
-    let log_level = telemetry::init(&config.log_level);
+    let flood = Arc::new(Flood::default());
+    let log_level = telemetry::init(&config.log_level, config.log_format, Some(&flood));
+    let telling = Arc::clone(&flood);
+    tokio::spawn(async move { telling.tell().await });
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -178,19 +181,15 @@ async fn run(config: Config) -> anyhow::Result<()> {
         Interest::topics(topics)
     };
     let interest = watch::Sender::new(Arc::new(interest));
-    app::run(
-        config,
-        Listeners {
-            service,
-            admin,
-            control,
-        },
-        interest,
-        compiler(),
-        signals,
-    )
-    .await?;
-    Ok(())
+    let listeners = Listeners {
+        service,
+        admin,
+        control,
+    };
+    let running = app::run(config, listeners, interest, compiler(), signals);
+    let result = Box::pin(running).await;
+    flood.tell_now();
+    Ok(result?)
 }
 
 /// Where nobody has asked for the address, another sidecar of the pod may have it.

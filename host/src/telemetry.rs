@@ -1,24 +1,42 @@
 //! Logs and the start banner. It knows no business rules: others say what happened.
 
+pub mod flood;
+mod json;
+
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
-use crate::config::{self, ApiEndpoint, Config, report};
+use self::flood::{Bounded, Flood};
+use self::json::Json;
+use crate::config::{self, ApiEndpoint, Config, LogFormat, report};
 
-/// Starts logging to standard error. The level was checked with the configuration.
-pub fn init(log_level: &str) -> LogLevel {
+/// Under this everything is logged that plugins say.
+pub const PLUGIN_TARGET: &str = "distributor::plugin";
+
+/// Starts logging to standard error, in so far as `flood` lets it. The level was checked with the configuration.
+pub fn init(log_level: &str, format: LogFormat, flood: Option<&Arc<Flood>>) -> LogLevel {
     let (targets, handle) = reload::Layer::new(targets(log_level));
-    let format = tracing_subscriber::fmt::layer()
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false);
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.event_format(Json).boxed(),
+    };
+    let bounded = Bounded(flood.map(Arc::clone));
     // A second call, in tests that run several distributors in one process, keeps the first one's settings.
-    let _ = tracing_subscriber::registry().with(targets).with(format).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(targets)
+        .with(lines)
+        .with(bounded)
+        .try_init();
     LogLevel {
         handle: Some(handle),
         text: Arc::new(Mutex::new(log_level.to_owned())),

@@ -89,6 +89,7 @@ fn filtering(criterion: &mut Criterion) {
         subscription: None,
         received_on: SUBJECT,
         receipt: 1,
+        span: None,
     };
     group.bench_function("component, warm", |bencher| {
         bencher
@@ -125,6 +126,7 @@ fn stock_plugins(criterion: &mut Criterion) {
         subscription: None,
         received_on: SUBJECT,
         receipt: 1,
+        span: None,
     };
     let cel = json!({"expression": "data.project == \"sockshop\" && data.stage in [\"dev\", \"prod\"]"});
     let jq = json!({"program": ".owner = $event.source | del(.labels)"});

@@ -405,6 +405,15 @@ pub(crate) fn lines_with(process: &DistributorProcess, wanted: &str) -> Vec<Stri
     lines.filter(|line| line.contains(wanted)).collect()
 }
 
+/// How many lines it says were left out.
+pub(crate) fn left_out(lines: &[String]) -> u64 {
+    let numbers = lines.iter().filter_map(|line| {
+        let (_, rest) = line.split_once("left_out=")?;
+        rest.split(' ').next()?.parse::<u64>().ok()
+    });
+    numbers.sum()
+}
+
 pub(crate) async fn post(address: SocketAddr, body: impl Into<Bytes>) -> HttpResponse {
     let response = http_request(address, "POST", "/event", &[], body).await;
     response.expect("the distributor answers")

@@ -84,15 +84,6 @@ async fn check_dropped(behaviour: &str, entry: &str, reason: &str) {
     assert!(line.contains(reason), "{reason} is missing: {line}");
 }
 
-/// How many lines it says were left out.
-fn left_out(lines: &[String]) -> u64 {
-    let numbers = lines.iter().filter_map(|line| {
-        let (_, rest) = line.split_once("left_out=")?;
-        rest.split(' ').next()?.parse::<u64>().ok()
-    });
-    numbers.sum()
-}
-
 #[tokio::test]
 async fn what_is_stopped_has_cost_little_memory_and_few_lines() {
     for (behaviour, reason) in [

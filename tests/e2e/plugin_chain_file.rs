@@ -204,6 +204,7 @@ async fn a_self_test_leaves_nothing_in_the_state_of_the_plugin() {
         subscription: None,
         received_on: TASK_TRIGGERED,
         receipt: 1,
+        span: None,
     };
     let event = Event::parse(event("e").to_bytes()).unwrap();
     let Fate::Dropped { reason, .. } = chain.run(&event, &context).await.unwrap().fate else {

@@ -34,6 +34,7 @@ async fn answer(chain: &Chain) -> String {
         subscription: None,
         received_on: TASK_TRIGGERED,
         receipt: 1,
+        span: None,
     };
     let event = Event::parse(event("e").to_bytes()).unwrap();
     match chain.run(&event, &context).await.unwrap().fate {

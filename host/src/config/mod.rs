@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::ServerAddr;
-use http::Uri;
+use http::{HeaderMap, Uri};
 use url::Url;
 
 pub use self::api::{ApiEndpoint, ApiService};
@@ -29,6 +29,7 @@ use crate::plugins::TrustedKeys;
 use crate::secret::{Secret, SecretError};
 use crate::subject::Subject;
 use crate::tls::ClientCertificate;
+use crate::trace::Sampler;
 
 /// Everything that was configured, checked.
 #[derive(Debug, Clone)]
@@ -65,10 +66,40 @@ pub struct Config {
     pub registration: Option<RegistrationConfig>,
     /// Time that events in flight get after SIGTERM.
     pub drain_timeout: Duration,
+    /// Where spans go.
+    pub traces: Option<TracesConfig>,
     /// Filter directives of the log.
     pub log_level: String,
+    /// What a line of the log looks like.
+    pub log_format: LogFormat,
     /// Oddities that stop nothing.
     pub warnings: Vec<String>,
+}
+
+/// Where spans go, and which.
+#[derive(Debug, Clone)]
+pub struct TracesConfig {
+    /// Of the collector, for traces.
+    pub endpoint: Url,
+    /// Sent with each request; not shown.
+    pub headers: HeaderMap,
+    /// For one request.
+    pub timeout: Duration,
+    /// What is said about this process.
+    pub resource: Vec<(String, String)>,
+    /// Which traces are recorded.
+    pub sampler: Sampler,
+    /// Whether the parent's decision counts where there is one.
+    pub is_parent_based: bool,
+}
+
+/// What a line of the log looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object.
+    Json,
 }
 
 /// NATS.
@@ -399,7 +430,9 @@ pub fn from_env(lookup: Lookup<'_>) -> Result<Config, ConfigErrors> {
         workload,
         api: sections::api(&mut reader, endpoint, verify_certificates),
         drain_timeout: reader.duration(&var::SHUTDOWN_DRAIN_TIMEOUT),
+        traces: sections::traces(&mut reader),
         log_level: sections::log_level(&mut reader),
+        log_format: sections::log_format(&mut reader),
         warnings: std::mem::take(&mut reader.warnings),
     };
     if reader.problems.is_empty() {

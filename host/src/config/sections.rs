@@ -6,6 +6,7 @@ mod api;
 mod delivery;
 mod nats;
 mod operating;
+mod traces;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -13,7 +14,8 @@ pub(super) use self::api::{api, endpoint};
 pub(super) use self::delivery::{dead_letter, delivery};
 pub(super) use self::nats::{jetstream, nats};
 pub use self::operating::cache_dir;
-pub(super) use self::operating::{admin, control, plugins_cache_dir};
+pub(super) use self::operating::{admin, control, log_format, plugins_cache_dir};
+pub(super) use self::traces::traces;
 use super::read::Reader;
 use super::variables as var;
 use super::{ApiEndpoint, RegistrationConfig, ServerConfig, Workload};

@@ -133,6 +133,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
         ("DELIVERY_CONCURRENCY", "0"),
         ("DELIVERY_ORDERING", "fifo"),
         ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
     ]);
     let mut expected = [
         "API_PROXY_PORT",
@@ -145,6 +146,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
         "DELIVERY_CONCURRENCY",
         "DELIVERY_ORDERING",
         "LOG_LEVEL",
+        "LOG_FORMAT",
     ];
     let mut found = found;
     found.sort_unstable();

@@ -157,8 +157,19 @@ variables! {
         K8S_NAMESPACE Text "" "Namespace of the integration."
         K8S_NODE_NAME Text "" "Node the integration runs on. Empty: `keptn-node`."
     ]
+    "Traces": [
+        OTEL_EXPORTER_OTLP_ENDPOINT Text "" "URL of a collector that takes spans over HTTP, e.g. `http://collector:4318`. Empty: none are made; the `traceparent` of an event is passed on all the same."
+        OTEL_EXPORTER_OTLP_HEADERS Secret "" "Headers for the collector: `name=value` between commas."
+        OTEL_EXPORTER_OTLP_TIMEOUT Integer "10000" "Milliseconds that the collector has to answer."
+        OTEL_SERVICE_NAME Text "" "Name under which the spans are shown. Empty: `distributor`."
+        OTEL_RESOURCE_ATTRIBUTES Text "" "More about this process: `name=value` between commas."
+        OTEL_TRACES_SAMPLER Text "parentbased_always_on" "Which traces are recorded: `always_on`, `always_off`, `traceidratio`, or `parentbased_` before one of them, where the event's own context decides if it has one."
+        OTEL_TRACES_SAMPLER_ARG Text "" "Share for `traceidratio`, from 0 to 1. Empty: 1."
+        OTEL_SDK_DISABLED Boolean "false" "Make no spans, whatever else is set."
+    ]
     "Operation": [
         LOG_LEVEL Text "info" "`error`, `warn`, `info`, `debug`, `trace`, or a list like `info,distributor::delivery=debug`. Logs go to standard error."
+        LOG_FORMAT Text "text" "`text`: for people. `json`: each line is an object with `timestamp`, `level`, `target`, `message` and the fields."
         SHUTDOWN_DRAIN_TIMEOUT Duration "25s" "Time that attempts under way get to end after SIGTERM. What comes from JetStream and was not started goes back to the stream."
     ]
 }

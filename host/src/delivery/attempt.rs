@@ -13,6 +13,7 @@ use super::{AttemptError, Deliveries, Delivery, Key, Verdict};
 use crate::dead_letter::{Reason, Stored, one_line};
 use crate::metrics::AttemptResult;
 use crate::recent_events::StepKind;
+use crate::trace::{Kind, Span};
 
 /// A service may ask for a longer pause, but not for any length.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
@@ -70,13 +71,14 @@ impl Deliveries {
             return false;
         }
         let received = delivery.receipt.received();
-        let part = &mut delivery.parts[number];
+        let Delivery { parts, span, .. } = delivery;
+        let part = &mut parts[number];
         if part.attempts == 0 && part.subscription.is_some() && !part.event.can_be_marked() {
             self.counters.unmarked.increment();
         }
         part.attempts += 1;
         let start = Instant::now();
-        match self.reach(part, can_be_given_back).await {
+        match self.reach(part, span.as_deref(), can_be_given_back).await {
             Reached::Taken(status) => self.delivered(part, Some(status), start, received),
             Reached::Failed(_, Verdict::Delivered) => self.delivered(part, None, start, received),
             Reached::Failed(error, verdict) => {
@@ -307,6 +309,9 @@ impl Deliveries {
         match self.outside.store(&letter).await {
             Ok(stored) => {
                 part.settle(false);
+                if let Some(span) = &delivery.span {
+                    span.fail();
+                }
                 if letter.reason == Reason::Malformed {
                     self.counters.malformed.increment();
                 }
@@ -357,7 +362,7 @@ impl Deliveries {
 
     /// One attempt that the service answers, or fails to: as long as it is not ready, the delivery waits here, at the
     /// gate, and the others wait behind it.
-    async fn reach(&self, part: &mut Part, can_be_given_back: bool) -> Reached {
+    async fn reach(&self, part: &mut Part, span: Option<&Span>, can_be_given_back: bool) -> Reached {
         let ending = self.is_ending.clone();
         let ends = async move {
             if can_be_given_back {
@@ -377,10 +382,7 @@ impl Deliveries {
         }
         loop {
             let (start, start_time) = (Instant::now(), SystemTime::now());
-            let result = self
-                .outside
-                .deliver(&part.event, part.subscription_id(), part.attempts)
-                .await;
+            let result = self.deliver(part, span).await;
             self.counters.times.attempt.observe(start.elapsed());
             self.counters.attempts.increment(match &result {
                 Ok(status) => AttemptResult::of(*status),
@@ -430,6 +432,34 @@ impl Deliveries {
                 () = go_on => {}
             }
         }
+    }
+}
+
+impl Deliveries {
+    /// One request, which is a step of its own.
+    async fn deliver(&self, part: &mut Part, span: Option<&Span>) -> Result<StatusCode, AttemptError> {
+        let mut request = span.and_then(|span| span.child(Kind::Client, || "POST".to_owned()));
+        let context = request.as_ref().or(span).map(Span::context);
+        let result = self
+            .outside
+            .deliver(&part.event, part.subscription_id(), part.attempts, context)
+            .await;
+        if let Some(request) = &mut request {
+            request.set("http.request.method", "POST");
+            request.set("attempt", part.attempts);
+            request.set("subscription_id", part.subscription_id().unwrap_or_default());
+            let status = match &result {
+                Ok(status) => Some(*status),
+                Err(error) => {
+                    request.fail_with(error);
+                    error.status()
+                }
+            };
+            if let Some(status) = status {
+                request.set("http.response.status_code", status.as_u16());
+            }
+        }
+        result
     }
 }
 

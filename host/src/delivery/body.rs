@@ -231,6 +231,14 @@ impl Body {
     }
 }
 
+#[cfg(test)]
+impl Body {
+    /// What will be sent.
+    pub(crate) fn concatenated(&self) -> Vec<u8> {
+        self.pieces.concat()
+    }
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = std::convert::Infallible;

@@ -10,6 +10,7 @@ use super::recipient::{AttemptError, Recipient};
 use crate::dead_letter::{DeadLetter, DeadLetters, StoreError, Stored};
 use crate::plugins::Published;
 use crate::sink::{Sink, SinkError};
+use crate::trace::TraceContext;
 
 /// All of them.
 #[derive(Debug)]
@@ -27,9 +28,10 @@ impl Outside {
         event: &Outgoing,
         subscription_id: Option<&str>,
         attempt: u32,
+        trace: Option<&TraceContext>,
     ) -> Result<StatusCode, AttemptError> {
         match self {
-            Self::Real(recipient, ..) => recipient.deliver(event, subscription_id, attempt).await,
+            Self::Real(recipient, ..) => recipient.deliver(event, subscription_id, attempt, trace).await,
             #[cfg(test)]
             Self::Scripted(script) => script.deliver(event, subscription_id, attempt).await,
         }

@@ -19,6 +19,7 @@ use crate::plugins::Published;
 use crate::receipt::{PartProgress, Receipt};
 use crate::recent_events::EventNames;
 use crate::subscription::Subscription;
+use crate::trace::Span;
 
 /// One received event on its way to the service.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Delivery {
     pub(super) parts: SmallVec<[Part; 1]>,
     /// The subject it was received on, where that is not the event's type.
     subject: Option<Box<str>>,
+    /// Where somebody traces it.
+    pub(super) span: Option<Arc<Span>>,
 }
 
 /// What one subscription gets.
@@ -336,6 +339,7 @@ impl Delivery {
             receipt,
             subject: (!parts.iter().all(is_type)).then(|| subject.into()),
             parts,
+            span: None,
         };
         if !progress.is_empty() {
             for part in &mut delivery.parts {
@@ -343,6 +347,13 @@ impl Delivery {
             }
         }
         delivery
+    }
+
+    /// Attempts are steps of this, and the service goes on with them.
+    #[must_use]
+    pub fn traced(mut self, span: Option<Arc<Span>>) -> Self {
+        self.span = span;
+        self
     }
 
     /// Puts what an unprepared part has become in its place.

@@ -19,6 +19,7 @@ use crate::config::{DeliveryConfig, OnTimeout};
 use crate::connect::{Connector, Proxies};
 use crate::metrics::AttemptResult;
 use crate::tls::{self, Trust};
+use crate::trace::TraceContext;
 
 const CONTENT_TYPE_STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json");
 const OUR_NAME: HeaderValue = HeaderValue::from_static(concat!("distributor/", env!("CARGO_PKG_VERSION")));
@@ -152,7 +153,7 @@ impl Recipient {
         }
     }
 
-    /// Sends an event once, and tells the service which attempt this is.
+    /// Sends an event once, and tells the service which attempt this is, and which step of which trace.
     ///
     /// # Errors
     /// Whatever is not an answer with a status from 200 to 299.
@@ -161,12 +162,13 @@ impl Recipient {
         event: &Outgoing,
         subscription_id: Option<&str>,
         attempt: u32,
+        trace: Option<&TraceContext>,
     ) -> Result<StatusCode, AttemptError> {
         let is_sent = self
             .needs_to_know_what_was_sent
             .then(|| Arc::new(AtomicBool::new(false)));
         let body = || event.body(subscription_id).telling(is_sent.clone());
-        let answer = tokio::time::timeout(self.timeout, self.exchange(body, attempt))
+        let answer = tokio::time::timeout(self.timeout, self.exchange(body, attempt, trace))
             .await
             .unwrap_or_else(|_| {
                 Err(AttemptError::Timeout {
@@ -199,15 +201,26 @@ impl Recipient {
     }
 
     /// The answer, of which the body is not read.
-    async fn exchange(&self, body: impl Fn() -> Body, attempt: u32) -> Result<Response<Incoming>, AttemptError> {
-        let answer = self.request(self.uri.clone(), body(), attempt).await?;
+    async fn exchange(
+        &self,
+        body: impl Fn() -> Body,
+        attempt: u32,
+        trace: Option<&TraceContext>,
+    ) -> Result<Response<Incoming>, AttemptError> {
+        let answer = self.request(self.uri.clone(), body(), attempt, trace).await?;
         match self.moved_to(&answer) {
-            Some(uri) => self.request(uri, body(), attempt).await,
+            Some(uri) => self.request(uri, body(), attempt, trace).await,
             None => Ok(answer),
         }
     }
 
-    async fn request(&self, uri: Uri, body: Body, attempt: u32) -> Result<Response<Incoming>, AttemptError> {
+    async fn request(
+        &self,
+        uri: Uri,
+        body: Body,
+        attempt: u32,
+        trace: Option<&TraceContext>,
+    ) -> Result<Response<Incoming>, AttemptError> {
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
@@ -215,6 +228,9 @@ impl Recipient {
         headers.insert(CONTENT_TYPE, CONTENT_TYPE_STRUCTURED);
         headers.insert(USER_AGENT, OUR_NAME);
         headers.insert(ATTEMPT, HeaderValue::from(attempt));
+        if let Some(trace) = trace {
+            trace.put_into(headers);
+        }
         if let Some(authorization) = &self.proxy_authorization {
             headers.insert(PROXY_AUTHORIZATION, authorization.clone());
         }

@@ -19,6 +19,7 @@ use crate::metrics::Counters;
 use crate::plugins::{Chain, Context, Direction, Fate, Passage, PluginError, Plugins};
 use crate::recent_events::{EventNames, RecentEvents, StepKind};
 use crate::subscription::Match;
+use crate::trace::Span;
 
 /// What goes through the chain.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(super) struct Passing {
     pub(super) received_on: async_nats::Subject,
     pub(super) subscription: Match,
     pub(super) receipt: u32,
+    pub(super) span: Option<Arc<Span>>,
 }
 
 /// How that ended.
@@ -79,6 +81,7 @@ async fn run(passing: Passing, chain: Arc<Chain>) -> Ended {
         subscription: passing.subscription.as_deref(),
         received_on: &passing.received_on,
         receipt: passing.receipt,
+        span: passing.span.as_deref(),
     };
     let result = chain.run(&passing.event, &context).await;
     Ended {

@@ -88,6 +88,9 @@ fn attribute(scanner: &mut Scanner<'_>, bytes: &[u8], key: Span, layout: &mut La
         b"source" => layout.source = required_text(scanner, "source")?,
         b"type" => layout.ty = required_text(scanner, "type")?,
         b"specversion" => layout.specversion = required_text(scanner, "specversion")?,
+        // What is no text is no context, and none of our business.
+        b"traceparent" => layout.traceparent = scanner.value()?.text().unwrap_or_default(),
+        b"tracestate" => layout.tracestate = scanner.value()?.text().unwrap_or_default(),
         _ => {
             let value = scanner.value()?;
             keptn_extension(key, value, layout);

@@ -33,7 +33,7 @@ fn is_this_machine(url: &Url) -> bool {
 }
 
 /// Why there was no answer. The innermost reason: the others only say that a request failed, and to which URL.
-pub(super) fn reason(error: reqwest::Error) -> String {
+pub(crate) fn reason(error: reqwest::Error) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
     }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use url::Url;
 
 pub use self::access::{Access, AccessError, Generation};
+pub(crate) use self::client::reason;
 pub use self::oauth::{OauthError, OauthReport};
 use crate::config::{ApiConfig, ApiEndpoint, ApiService};
 use crate::tls::Trust;

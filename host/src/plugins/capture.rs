@@ -316,6 +316,7 @@ mod tests {
         subscription: None,
         received_on: "t",
         receipt: 1,
+        span: None,
     };
 
     fn keep(capture: &Capture, event: &Event) {

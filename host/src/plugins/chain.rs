@@ -14,6 +14,7 @@ use super::settings::OnFailure;
 use super::shadow::{Did, Shadows};
 use super::trial::{self, Slot, Trial};
 use crate::event::Event;
+use crate::trace::{Kind, Span};
 
 /// Ordered plugins. Replaced as a whole, never changed: an event takes one chain at its start and finishes on it.
 #[derive(Debug)]
@@ -297,11 +298,16 @@ impl Run<'_> {
 
     /// Calls the plugin, and writes down what it says where that is wanted.
     async fn traced(&mut self, plugin: &Plugin, event: &Event, position: usize) -> Result<Fate, PluginError> {
-        if self.trace.is_none() {
+        let name = || format!("plugin {}", plugin.name());
+        let span = self.context.span.and_then(|span| span.child(Kind::Internal, name));
+        if self.trace.is_none() && span.is_none() {
             return self.call(plugin, event, position).await;
         }
         let (start, n_published) = (Instant::now(), self.published.len());
         let fate = self.call(plugin, event, position).await;
+        if let Some(span) = span {
+            end(span, plugin, &fate);
+        }
         if let Some(trace) = &mut self.trace {
             trace.step(plugin, event, start.elapsed(), &fate, &self.published[n_published..]);
         }
@@ -347,6 +353,20 @@ impl Run<'_> {
                 }
             }
         })
+    }
+}
+
+/// Ends the step of one call with what came of it.
+fn end(mut span: Span, plugin: &Plugin, fate: &Result<Fate, PluginError>) {
+    span.set("plugin", &**plugin.name());
+    match fate {
+        Ok(Fate::Unchanged) => span.set("outcome", "unchanged"),
+        Ok(Fate::Replaced(_)) => span.set("outcome", "changed"),
+        Ok(Fate::Dropped { reason, .. }) => {
+            span.set("outcome", "dropped");
+            span.set("reason", reason.as_str());
+        }
+        Err(error) => span.fail_with(error),
     }
 }
 

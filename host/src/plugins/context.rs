@@ -1,6 +1,7 @@
 //! What is known about an event besides itself.
 
 use crate::subscription::Subscription;
+use crate::trace::Span;
 
 /// Which way an event travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
@@ -23,4 +24,6 @@ pub struct Context<'a> {
     pub received_on: &'a str,
     /// 1, or more after a redelivery.
     pub receipt: u32,
+    /// The step that calls of plugins are parts of.
+    pub span: Option<&'a Span>,
 }

@@ -88,6 +88,7 @@ pub(super) async fn run(plugin: &Plugin, test: &SelfTest) -> Result<(), SelfTest
         subscription: None,
         received_on: "",
         receipt: 1,
+        span: None,
     };
     // `pass` and `drop` are about the filter alone.
     let hooks = match test.expected {

@@ -352,6 +352,7 @@ impl Shadow {
             subscription: job.subscription.as_ref(),
             received_on: &job.received_on,
             receipt: job.receipt,
+            span: None,
         };
         if plugin.has_filter()
             && let Verdict::Drop(reason) = plugin.evaluate(event, &context).await?

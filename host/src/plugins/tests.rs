@@ -50,6 +50,7 @@ async fn drop_reason(chain: &Chain, event: &Event, subscription: Option<&Subscri
         subscription,
         received_on: "sh.keptn.event.x.triggered",
         receipt: 1,
+        span: None,
     };
     match chain.run(event, &context).await.unwrap().fate {
         Fate::Unchanged => None,

@@ -16,6 +16,7 @@ use self::nats::NatsEvent;
 pub use self::nats::{NatsSink, NatsSinkError};
 use crate::event::Event;
 use crate::plugins::Published;
+use crate::trace::TraceContext;
 
 /// The way to the control plane.
 #[derive(Debug, Clone)]
@@ -58,13 +59,14 @@ impl Sink {
 }
 
 impl Batch<'_> {
-    /// Adds an event, after checking what can be known without sending it.
+    /// Adds an event, after checking what can be known without sending it. Over NATS it goes on as part of `trace`; the
+    /// Keptn API takes only what it knows.
     ///
     /// # Errors
     /// Why it cannot be sent.
-    pub fn add(&mut self, event: Event) -> Result<(), SinkError> {
+    pub fn add(&mut self, event: Event, trace: Option<&TraceContext>) -> Result<(), SinkError> {
         match &mut self.0 {
-            Way::Nats(sink, events) => events.push(sink.prepare(event, None)?),
+            Way::Nats(sink, events) => events.push(sink.prepare(event, None, trace)?),
             Way::Api(sink, events) => events.push(sink.prepare(event)?),
         }
         Ok(())
@@ -78,7 +80,7 @@ impl Batch<'_> {
     pub fn publish(&mut self, published: &Published) -> Result<(), SinkError> {
         let event = published.event.clone();
         match &mut self.0 {
-            Way::Nats(sink, events) => events.push(sink.prepare(event, Some(published.message_id))?),
+            Way::Nats(sink, events) => events.push(sink.prepare(event, Some(published.message_id), None)?),
             Way::Api(sink, events) => events.push(sink.prepare(event)?),
         }
         Ok(())

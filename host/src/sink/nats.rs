@@ -18,6 +18,7 @@ use crate::event::Event;
 use crate::nats;
 use crate::streams::{LookupError, Streams};
 use crate::subject::{Subject, SubjectError};
+use crate::trace::TraceContext;
 
 /// Time for all of one request: looking up streams, the way to the client's queue, and what NATS needs to confirm.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -80,7 +81,7 @@ pub(super) struct NatsEvent {
     subject: Subject,
     pub(super) event: Event,
     /// None: made of the bytes, where it is needed.
-    message_id: Option<Uuid>,
+    message_id: Option<String>,
 }
 
 impl NatsSink {
@@ -98,7 +99,23 @@ impl NatsSink {
     ///
     /// # Errors
     /// Why the event cannot be sent.
-    pub(super) fn prepare(&self, event: Event, message_id: Option<Uuid>) -> Result<NatsEvent, NatsSinkError> {
+    pub(super) fn prepare(
+        &self,
+        event: Event,
+        message_id: Option<Uuid>,
+        trace: Option<&TraceContext>,
+    ) -> Result<NatsEvent, NatsSinkError> {
+        let mut message_id = message_id.map(|id| id.simple().to_string());
+        let mut event = event;
+        // Where the event began it says so itself, and that is not changed on its way.
+        if let Some(trace) = trace
+            && event.trace().is_none()
+            && let Ok(traced) = event.with_trace(&trace.to_string(), trace.state())
+        {
+            // If the service sends it again, as another step, it is still the same event.
+            message_id.get_or_insert_with(|| hash_of(&event));
+            event = traced;
+        }
         Ok(NatsEvent {
             subject: self.check(&event)?,
             event,
@@ -180,8 +197,7 @@ impl NatsSink {
                         unconfirmed.wait_for_one().await?;
                     }
                     let message = PublishMessage::build().payload(event.bytes().clone());
-                    let message =
-                        message.message_id(message_id.map_or_else(|| hash_of(event), |id| id.simple().to_string()));
+                    let message = message.message_id(message_id.clone().unwrap_or_else(|| hash_of(event)));
                     let sent = self.jetstream.send_publish(subject.as_str().to_owned(), message).await;
                     unconfirmed
                         .waiting

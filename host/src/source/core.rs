@@ -26,6 +26,7 @@ use crate::nats;
 use crate::receipt::Receipt;
 use crate::source::{SERVER_ENDS_NOW, SourceKind, structured};
 use crate::subject::Subject;
+use crate::trace::TraceContext;
 
 /// Events that may wait in memory. A burst of 20,000 events of 1 KB fits.
 const MAX_EVENTS: usize = 65_536;
@@ -221,6 +222,7 @@ impl Intake {
         let received = Received {
             subject: message.subject.clone(),
             payload: structured(message),
+            trace: TraceContext::of_message(message).map(Box::new),
             receipt: Receipt::core(held),
         };
         // The receiver lives until the last sender is gone.

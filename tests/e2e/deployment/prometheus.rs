@@ -81,9 +81,12 @@ impl Prometheus {
     /// Waits until this alert fires.
     pub(super) async fn wait_for_alert(&self, name: &str) {
         let fires = async || self.firing().await.iter().any(|firing| firing == name);
-        if eventually(SOON, fires).await.is_err() {
-            panic!("{name} does not fire; these do: {:?}", self.firing().await);
-        }
+        let fired = eventually(SOON, fires).await;
+        assert!(
+            fired.is_ok(),
+            "{name} does not fire; these do: {:?}",
+            self.firing().await
+        );
     }
 
     async fn get(&self, path: &str) -> Option<Value> {

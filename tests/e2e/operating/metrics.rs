@@ -45,6 +45,7 @@ async fn every_metric_of_the_table_is_there_after_traffic_and_no_other() {
     let oauth = [
         ("OAUTH_CLIENT_ID", "id"),
         ("OAUTH_CLIENT_SECRET", "secret"),
+        ("OAUTH_SCOPES", "openid"),
         ("OAUTH_TOKEN_URL", token_url.as_str()),
     ];
     let variables = [&LISTENERS[..], &oauth, &[folder.variable()]].concat();
@@ -55,7 +56,15 @@ async fn every_metric_of_the_table_is_there_after_traffic_and_no_other() {
         rig.publish(&event_in(id, id)).await;
     }
     rig.recipient.wait_for(2, SOON).await.unwrap();
-    assert_eq!(post(process.proxy_address(), event("out").to_bytes()).await.status, 200);
+    assert_eq!(
+        post(
+            process.proxy_address(),
+            test_support::KeptnEvent::of_type("sh.keptn.event.other.finished").to_bytes()
+        )
+        .await
+        .status,
+        200
+    );
     let proxied = http_request(process.proxy_address(), "GET", "/nowhere", &[], "").await;
     assert_eq!(proxied.unwrap().status, 404);
 
@@ -68,12 +77,17 @@ async fn every_metric_of_the_table_is_there_after_traffic_and_no_other() {
     let scrape = scrape(admin).await;
     let missing: Vec<_> = TABLE
         .iter()
-        .map(|row| row.full_name())
+        .map(distributor::metrics::Row::full_name)
         .filter(|name| !scrape.has(name))
         .collect();
     assert!(complete.is_ok(), "no value of {missing:?}");
 
     assert_is_documented(&scrape);
+    assert_what_happened(&scrape);
+}
+
+/// Two events delivered, one dropped by a plugin, one sent by the service, and one request to the proxy.
+fn assert_what_happened(scrape: &Scrape) {
     let value = |name: &str, labels: &[(&str, &str)]| scrape.value(name, labels);
     let whole = |name: &str, labels: &[(&str, &str)]| scrape.whole(name, labels);
     assert_eq!(
@@ -256,10 +270,10 @@ async fn the_numbers_add_up_after_a_run_with_failures() {
 async fn a_scrape_with_many_subscriptions_and_plugins_stays_small() {
     let rig = registration::Rig::start().await;
     let cache = PluginFolder::new();
-    let manifest: String = (0..100)
+    let entries: Vec<_> = (0..100)
         .map(|number| format!("[[plugin]]\nname = \"filter-{number}\"\ncomponent = \"builtin:keptn-filter\"\n"))
         .collect();
-    let folder = PluginFolder::new().file("plugins.toml", manifest);
+    let folder = PluginFolder::new().file("plugins.toml", entries.concat());
     let variables = [
         &LISTENERS[..],
         &[folder.variable(), ("PLUGINS_CACHE_DIR", cache.path())],

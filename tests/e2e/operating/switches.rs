@@ -32,7 +32,10 @@ async fn while_paused_the_stream_keeps_events_and_none_is_lost() {
     assert!(checks.ends_with("ok\n"), "{checks}");
     assert_eq!(scrape(admin).await.sum("distributor_paused"), 1);
     // The reader has given up what it had asked for.
-    process.wait_for_log("paused stream=", SOON).await.unwrap();
+    process
+        .wait_for_log("paused: the stream keeps what comes", SOON)
+        .await
+        .unwrap();
     for number in 0..50 {
         rig.publish(&event_in(&format!("c{number}"), &format!("e-{number}")))
             .await;
@@ -50,7 +53,8 @@ async fn while_paused_the_stream_keeps_events_and_none_is_lost() {
     ids.dedup();
     assert_eq!(ids.len(), 50, "{ids:?}");
     rig.settled().await;
-    assert_eq!(scrape(admin).await.sum("distributor_paused"), 0);
+    let resumed = eventually(SOON, async || scrape(admin).await.sum("distributor_paused") == 0);
+    resumed.await.unwrap();
 }
 
 #[tokio::test]

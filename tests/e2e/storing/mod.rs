@@ -58,6 +58,22 @@ async fn the_same_event_again_is_taken_and_stored_once() {
 }
 
 #[tokio::test]
+async fn the_same_event_in_another_step_of_a_trace_is_stored_once() {
+    let stored = Stored::start_with(NatsServer::builder(), keptn_stream("keptn", &["sh.keptn.>"], 1)).await;
+    let app = stored.peers.app(&[]).await;
+    for step in ["00000000000000aa", "00000000000000bb"] {
+        let parent = format!("00-0af7651916cd43dd8448eb211c80319c-{step}-01");
+        assert_eq!(
+            app.post_with(&[("traceparent", &parent)], finished("e1")).await.status,
+            200
+        );
+    }
+    let [message] = stored.messages().await.try_into().unwrap();
+    let text = String::from_utf8(message.payload.to_vec()).unwrap();
+    assert!(text.contains("-00000000000000aa-"), "{text}");
+}
+
+#[tokio::test]
 async fn a_long_batch_is_stored_in_its_order() {
     const N_EVENTS: usize = 1_000;
     let stored = Stored::start().await;

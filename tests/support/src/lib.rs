@@ -11,6 +11,7 @@
 //! - [`TunnelProxy`]: an HTTP proxy that leads to names that exist nowhere.
 //! - [`Recipient`]: the HTTP service next to the distributor; it keeps a journal and answers as scripted.
 //! - [`ControlPlane`]: a Keptn control plane, with its registrations, open events, sequences, and failures as scripted.
+//! - [`Collector`]: where OpenTelemetry sends spans.
 //! - [`DistributorProcess`], [`ChildProcess`]: a program under test, what it prints, the memory and CPU it uses.
 //! - [`ConfigMapVolume`]: a mounted `ConfigMap`, changed as the kubelet does it.
 //! - [`KeptnEvent`]: realistic events as bytes.
@@ -18,6 +19,7 @@
 //! - [`eventually`], [`http_request`], [`free_port`]: waiting, asking, and finding a place to listen.
 
 mod child_process;
+mod collector;
 mod config_map_volume;
 mod control_plane;
 mod distributor_process;
@@ -44,6 +46,7 @@ mod tunnel_proxy;
 mod verdict;
 
 pub use child_process::{ChildProcess, OutputTo, ResidentMemory};
+pub use collector::{CollectedSpan, Collector};
 pub use config_map_volume::ConfigMapVolume;
 pub use control_plane::{ApiRequest, ControlPlane, Fault, Integration, KubernetesMetadata, Metadata, Route};
 pub use distributor_process::DistributorProcess;

@@ -126,6 +126,7 @@ impl Circumstances {
             subscription: self.subscription.as_ref(),
             received_on: &self.received_on,
             receipt: self.receipt,
+            span: None,
         }
     }
 }

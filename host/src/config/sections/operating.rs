@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::secret;
 use crate::config::read::Reader;
 use crate::config::variables as var;
-use crate::config::{AdminConfig, ControlConfig};
+use crate::config::{AdminConfig, ControlConfig, LogFormat};
 
 pub(in crate::config) fn plugins_cache_dir(reader: &Reader<'_>) -> Option<PathBuf> {
     cache_dir(&reader.text(&var::PLUGINS_CACHE_DIR))
@@ -59,4 +59,11 @@ pub(in crate::config) fn control(reader: &mut Reader<'_>) -> ControlConfig {
         is_default: text == var::CONTROL_BIND.default,
         token,
     }
+}
+
+pub(in crate::config) fn log_format(reader: &mut Reader<'_>) -> LogFormat {
+    reader.choice(
+        &var::LOG_FORMAT,
+        &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+    )
 }

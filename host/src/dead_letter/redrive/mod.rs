@@ -29,6 +29,7 @@ use crate::event::{Event, Malformed};
 use crate::plugins::{Context, Direction, Fate, Passage, PluginError, Plugins, Published};
 use crate::subject::Subject;
 use crate::subscription::Subscription;
+use crate::trace::TraceContext;
 
 /// Dead letters that wait for one worker. Few, because what waits behind a slow delivery does not get faster by it.
 const QUEUE: usize = 8;
@@ -225,6 +226,7 @@ impl Redrive {
             subscription: subscription.as_ref(),
             received_on: &received_on,
             receipt: 1,
+            span: None,
         };
         let passage = self.run_chain(&event, &context).await;
         let Passage { fate, published } = passage.map_err(|error| format!("plugin {}: {error}", error.plugin))?;
@@ -264,10 +266,11 @@ impl Redrive {
     }
 
     async fn deliver(&self, event: &Event, letter: &DeadLetter) -> Result<(), String> {
-        let event = Outgoing::new(event);
+        let (trace, event) = (TraceContext::of_event(event), Outgoing::new(event));
         for failed_attempts in 0.. {
             let attempt = letter.attempts.saturating_add(failed_attempts).saturating_add(1);
-            let Err(failed) = self.attempt(&event, letter.subscription_id.as_deref(), attempt).await else {
+            let subscription_id = letter.subscription_id.as_deref();
+            let Err(failed) = self.attempt(&event, subscription_id, attempt, trace.as_ref()).await else {
                 return Ok(());
             };
             let wanted = failed.again_after.filter(|_| failed_attempts < self.options.retries);
@@ -285,7 +288,13 @@ impl Redrive {
 
     /// One attempt that the service answers: as long as it is not ready, one dead letter finds out when it is, and the
     /// others wait.
-    async fn attempt(&self, event: &Outgoing, subscription_id: Option<&str>, attempt: u32) -> Result<(), Failed> {
+    async fn attempt(
+        &self,
+        event: &Outgoing,
+        subscription_id: Option<&str>,
+        attempt: u32,
+        trace: Option<&TraceContext>,
+    ) -> Result<(), Failed> {
         let start = tokio::time::Instant::now();
         let mut turn = tokio::select! {
             () = self.stop.cancelled() => return Err(Failed::stopped()),
@@ -304,7 +313,7 @@ impl Redrive {
                     self.limiter.wait().await;
                 } => {}
             }
-            let Err(error) = self.recipient.deliver(event, subscription_id, attempt).await else {
+            let Err(error) = self.recipient.deliver(event, subscription_id, attempt, trace).await else {
                 self.readiness.delivered();
                 return Ok(());
             };

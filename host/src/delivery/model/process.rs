@@ -229,5 +229,6 @@ fn dispatcher(world: &World, deliveries: &Arc<Deliveries>) -> Dispatcher {
         counters: Arc::default(),
         recent: Arc::default(),
         overview: Arc::default(),
+        tracer: None,
     }
 }

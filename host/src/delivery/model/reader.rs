@@ -289,6 +289,7 @@ impl Reader {
         Some(Received {
             subject: subject(planned),
             payload: Ok(payload),
+            trace: None,
             receipt: Receipt::stream(held, Arc::clone(&self.ledger), sequence, place.n_deliveries),
         })
     }

@@ -29,7 +29,7 @@ const SHORT_DIGEST: usize = 12;
 
 /// The target of everything that plugins say, so that their lines can be turned on and off by themselves
 /// (`LOG_LEVEL=info,distributor::plugin=debug`).
-pub(crate) const LOG_TARGET: &str = "distributor::plugin";
+pub(crate) use crate::telemetry::PLUGIN_TARGET as LOG_TARGET;
 
 /// The random numbers of an instance whose calls are to be repeatable.
 const REPEATED_BYTES: [u8; 16] = *b"as random as any";

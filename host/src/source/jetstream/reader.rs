@@ -162,7 +162,7 @@ impl Reader {
                 self.is_in_doubt = true;
             }
         }
-        tracing::debug!(stream, "paused");
+        tracing::info!(stream, "paused: the stream keeps what comes");
         let pause = Arc::clone(self.settings.dispatcher.deliveries.pause());
         tokio::select! {
             biased;

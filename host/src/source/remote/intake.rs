@@ -114,6 +114,7 @@ impl Intake {
         let received = Received {
             subject: (*query.topic).into(),
             payload: from_api_form(listed).map_err(|error| Box::new((Bytes::copy_from_slice(listed), error))),
+            trace: None,
             receipt,
         };
         self.dispatcher.dispatch(received, &mut self.workspace).await;

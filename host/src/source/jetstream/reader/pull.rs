@@ -19,6 +19,7 @@ use crate::source::jetstream::inbox::Inbox;
 use crate::source::jetstream::ledger::Arrival;
 use crate::source::jetstream::place::Place;
 use crate::source::structured;
+use crate::trace::TraceContext;
 
 /// How long the server keeps a request for messages: no longer than it takes to find out that a connection is dead. A
 /// server that does not know it yet would serve such a request before those that come over the next connection.
@@ -253,9 +254,11 @@ impl Reader {
         let ledger = Arc::clone(&self.ledger);
         let receipt = Receipt::stream(held, ledger, place.sequence, place.n_deliveries);
         let payload = structured(&message);
+        let trace = TraceContext::of_message(&message).map(Box::new);
         Some(Received {
             subject: message.subject,
             payload,
+            trace,
             receipt,
         })
     }
