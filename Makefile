@@ -43,6 +43,11 @@ soak: setup guests ## Run the tests of lost events, of swaps and of leaking plug
 	$(call step,soak)
 	@SOAK=1 cargo test --release --package distributor --test e2e -- jetstream:: plugin_recycling:: plugin_slow:: plugin_swaps:: --test-threads=1 --nocapture
 
+.PHONY: fuzz
+fuzz: servers ## Feed damaged input to all that reads what comes from outside (5 min for each target; options: FUZZ_SECONDS=)
+	$(call step,fuzz)
+	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),300) cargo test --package distributor --lib -- fuzz:: --nocapture
+
 .PHONY: lint
 lint: ## Check format, clippy, documentation and dependencies
 	$(call step,format)
@@ -52,6 +57,7 @@ lint: ## Check format, clippy, documentation and dependencies
 	$(call step,documentation)
 	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 	$(call step,dependencies)
+	@tests/support/install-cargo-deny.sh
 	@tests/support/check-dependencies.sh
 
 .PHONY: deploy-check

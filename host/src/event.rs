@@ -388,4 +388,6 @@ fn decode_lossily(raw: &str) -> String {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

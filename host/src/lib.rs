@@ -18,6 +18,8 @@ pub mod delivery;
 pub mod dispatch;
 pub mod error_log;
 pub mod event;
+#[cfg(test)]
+mod fuzz;
 pub mod ingress;
 pub mod jetstream_api;
 pub mod json;

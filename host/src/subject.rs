@@ -163,6 +163,8 @@ pub fn common(subjects: &BTreeSet<Subject>) -> Option<Subject> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

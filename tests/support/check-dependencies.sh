@@ -4,15 +4,13 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-if ! cargo deny --version >/dev/null 2>&1; then
-    echo "SKIPPED cargo deny: not installed; cargo install cargo-deny --locked"
-    exit 0
-fi
-cargo deny --log-level error check bans licenses sources
+cargo_deny="${CARGO_TARGET_DIR:-target}/tools/bin/cargo-deny"
+
+"$cargo_deny" --log-level error check bans licenses sources
 
 # Fetched apart from the check: no network is then a different thing from a vulnerability found.
-if cargo deny fetch db >/dev/null 2>&1; then
-    cargo deny --log-level error check --disable-fetch advisories
+if timeout 120 "$cargo_deny" fetch db >/dev/null 2>&1; then
+    "$cargo_deny" --log-level error check --disable-fetch advisories
 else
     echo "SKIPPED cargo deny check advisories: the advisory database could not be fetched"
 fi

@@ -160,4 +160,6 @@ impl Component {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

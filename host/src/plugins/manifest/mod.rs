@@ -226,4 +226,6 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Manifest {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
