@@ -34,7 +34,7 @@ demo: servers ## Show an event on its way from NATS to a service, filtered by co
 	@$(target_dir)/debug/demo $(ARGS)
 
 .PHONY: test
-test: setup lint deploy-check reproducible guests image ## Run everything that CI runs
+test: setup lint deploy-check reproducible guests examples image ## Run everything that CI runs
 	$(call step,tests)
 	@tests/support/run-tests.sh
 
