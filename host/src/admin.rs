@@ -9,7 +9,7 @@
 //!
 //! A probe that fails is answered with 503; with `?verbose` each check is listed with its reason. Nothing can be changed
 //! here, and nothing of events is shown. Started by [`crate::app`] before everything else; what is to be seen comes from
-//! [`crate::observe`], which is looked at no more often than every [`FRESH`], whoever asks.
+//! [`crate::observe`], which is looked at no more often than every `FRESH`, whoever asks.
 
 use std::convert::Infallible;
 use std::fmt::Write;

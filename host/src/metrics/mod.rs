@@ -1,7 +1,7 @@
 //! Everything that is counted and measured.
 //!
-//! [`counters`] is what the parts of the distributor add to while events flow: relaxed atomics, and nothing else.
-//! [`table`] is the one list of what is shown to Prometheus, and [`text`] writes it. It reads an
+//! `counters` is what the parts of the distributor add to while events flow: relaxed atomics, and nothing else.
+//! `table` is the one list of what is shown to Prometheus, and `text` writes it. It reads an
 //! [`crate::observe::Snapshot`] and must not know where the numbers in it come from.
 
 mod counters;
