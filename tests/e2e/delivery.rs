@@ -60,16 +60,24 @@ async fn every_status_but_2xx_is_tried_again_or_ends_as_a_dead_letter() {
     for request in peers.recipient.journal() {
         *counted.entry(event_id(&request).parse().unwrap()).or_default() += 1;
     }
-    let (errors, retries) = (lines_with(&process, "ERROR"), lines_with(&process, "trying again"));
+    // Of so many in a second some are only counted.
+    let (errors, retries) = (
+        lines_with(&process, "ERROR"),
+        lines_with(&process, "delivery failed; trying again "),
+    );
+    let n_left_out = left_out(&lines_with(&process, "lines of one kind were left out"));
+    let is_told = |status: &&u16| is_final(**status) || is_tried_again(**status);
+    let n_told = all.iter().filter(is_told).count() as u64;
+    assert_eq!((errors.len() + retries.len()) as u64 + n_left_out, n_told);
     for &status in &all {
         assert_eq!(counted[&status], requests(status), "requests with {status}");
         let of_event = format!("event_id=\"{status}\"");
         let about = |lines: &[String]| -> Vec<String> {
             lines.iter().filter(|line| line.contains(&of_event)).cloned().collect()
         };
-        assert_eq!(about(&retries).len(), usize::from(is_tried_again(status)), "{status}");
+        assert!(about(&retries).len() <= usize::from(is_tried_again(status)), "{status}");
         let letters = about(&errors);
-        assert_eq!(letters.len(), usize::from(is_final(status)), "{status}: {letters:?}");
+        assert!(letters.len() <= usize::from(is_final(status)), "{status}: {letters:?}");
         let reason = if status == 413 { "too_large" } else { "permanent_status" };
         let reason = format!("reason=\"{reason}\"");
         for line in letters {
@@ -78,7 +86,6 @@ async fn every_status_but_2xx_is_tried_again_or_ends_as_a_dead_letter() {
             }
         }
     }
-    assert_eq!(errors.len(), all.iter().filter(|status| is_final(**status)).count());
 }
 
 #[tokio::test]

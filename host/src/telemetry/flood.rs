@@ -1,5 +1,5 @@
-//! Bounds the log: of each place in the code that writes lines no more than some in each second, and the number of those
-//! that were left out.
+//! Bounds the log: of each place in the code that complains no more than some lines in each second, and the number of
+//! those that were left out. What goes well is written for each event: whoever does not want that sets `LOG_LEVEL=warn`.
 //!
 //! A service that refuses everything, or a plugin that fails on each event, is told by the first lines; a hundred thousand
 //! more each second would fill the node's disk and cost more than the events. Stands before the formatter, asked for each
@@ -19,10 +19,8 @@ use tracing_subscriber::layer::Context;
 
 use super::PLUGIN_TARGET;
 
-/// Lines a second of one place that say that something goes well.
-pub const MAX_NOTICES_PER_SECOND: u32 = 1000;
-/// Lines a second of one place that say that something goes wrong.
-pub const MAX_COMPLAINTS_PER_SECOND: u32 = 100;
+/// Lines a second of one place.
+pub const MAX_LINES_PER_SECOND: u32 = 100;
 /// Lines are left out for so long before their number is told.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
 /// Places in the code that are told apart: more than there are. What is beyond shares with others.
@@ -92,11 +90,11 @@ impl Flood {
 
     /// Whether a line may be written. Takes no lock, and allocates only with the first line of its kind that may not.
     fn admits(&self, event: &Event<'_>) -> bool {
-        let Some(limit) = limit(event.metadata()) else {
+        if !is_bounded(event.metadata()) {
             return true;
-        };
+        }
         let place = self.place(event.metadata());
-        if place.admits(self.second(), limit) {
+        if place.admits(self.second()) {
             return true;
         }
         place.message.get_or_init(|| message_of(event));
@@ -130,7 +128,7 @@ impl Flood {
 }
 
 impl Place {
-    fn admits(&self, second: u32, limit: u32) -> bool {
+    fn admits(&self, second: u32) -> bool {
         let counted = self
             .window
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |window| {
@@ -138,22 +136,15 @@ impl Place {
                 if window & !u64::from(u32::MAX) != fresh {
                     return Some(fresh + 1);
                 }
-                (window - fresh < u64::from(limit)).then_some(window + 1)
+                (window - fresh < u64::from(MAX_LINES_PER_SECOND)).then_some(window + 1)
             });
         counted.is_ok()
     }
 }
 
-/// None: what asks for details is to get them, and what plugins write has bounds of its own.
-fn limit(metadata: &Metadata<'_>) -> Option<u32> {
-    if *metadata.level() > Level::INFO || [PLUGIN_TARGET, OWN_TARGET].contains(&metadata.target()) {
-        return None;
-    }
-    Some(if *metadata.level() == Level::INFO {
-        MAX_NOTICES_PER_SECOND
-    } else {
-        MAX_COMPLAINTS_PER_SECOND
-    })
+/// What plugins write has bounds of its own.
+fn is_bounded(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= Level::WARN && ![PLUGIN_TARGET, OWN_TARGET].contains(&metadata.target())
 }
 
 fn message_of(event: &Event<'_>) -> String {
@@ -254,18 +245,18 @@ mod tests {
         let (_flood, written, _guard) = logging();
         for _ in 0..3 {
             for _ in 0..5000 {
-                tracing::info!("delivered");
+                tracing::warn!("not delivered");
             }
-            assert_eq!(written.lines().len(), MAX_NOTICES_PER_SECOND as usize);
+            assert_eq!(written.lines().len(), MAX_LINES_PER_SECOND as usize);
             tokio::time::advance(Duration::from_secs(1)).await;
         }
     }
 
     #[tokio::test]
-    async fn what_asks_for_details_gets_them_and_plugins_have_bounds_of_their_own() {
+    async fn what_goes_well_is_written_and_plugins_have_bounds_of_their_own() {
         let (_flood, written, _guard) = logging();
         for _ in 0..3000 {
-            tracing::debug!("detail");
+            tracing::info!("delivered");
             tracing::warn!(target: PLUGIN_TARGET, "plugin says");
         }
         assert_eq!(written.lines().len(), 6000);
@@ -274,13 +265,13 @@ mod tests {
     #[tokio::test]
     async fn threads_share_what_one_place_may_write() {
         let flood = Arc::new(Flood::default());
-        let place = || flood.places[7].admits(1, 1000);
+        let place = || flood.places[7].admits(1);
         let n_admitted: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
                 .map(|_| scope.spawn(|| (0..1000).filter(|_| place()).count()))
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
-        assert_eq!(n_admitted, 1000);
+        assert_eq!(n_admitted, MAX_LINES_PER_SECOND as usize);
     }
 }

@@ -78,7 +78,8 @@ async fn a_service_that_recovers_sees_the_number_of_each_attempt() {
         let attempt: u32 = request.header("distributor-attempt").unwrap().parse().unwrap();
         Reply::status(if attempt <= N_FAILURES { 500 } else { 200 })
     });
-    let published = rig.published("e", 20, 40).await;
+    // No more lines than are written in a second.
+    let published = rig.published("e", 10, 20).await;
     let verdict = rig.everything_settled(&published).await;
     assert!(verdict.is_perfect(), "{verdict}");
     let failed = (1..=N_FAILURES).map(|attempt| (attempt, 500));
