@@ -341,12 +341,18 @@ impl PluginFolder {
 
 /// The bytes of a component of `tests/guests`.
 pub(crate) fn guest(file: &str) -> Vec<u8> {
+    let path = guests_dir().join(file);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("`make guests` builds {}: {error}", path.display()))
+}
+
+/// Where `make guests` puts components.
+pub(crate) fn guests_dir() -> PathBuf {
     #[expect(
         clippy::disallowed_methods,
         reason = "where the guests are is the test command's business, not configuration"
     )]
     let variable = std::env::var_os;
-    let folder = variable("GUESTS_DIR").map_or_else(
+    variable("GUESTS_DIR").map_or_else(
         || {
             let target = variable("CARGO_TARGET_DIR").map_or_else(
                 || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
@@ -355,9 +361,7 @@ pub(crate) fn guest(file: &str) -> Vec<u8> {
             target.join("components/wasm32-wasip2/plugin")
         },
         PathBuf::from,
-    );
-    let path = folder.join(file);
-    std::fs::read(&path).unwrap_or_else(|error| panic!("`make guests` builds {}: {error}", path.display()))
+    )
 }
 
 /// How much of something a test does: little in `make test`, much in `make soak`.

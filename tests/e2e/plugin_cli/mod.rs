@@ -5,6 +5,7 @@ mod cases;
 mod check;
 mod compile;
 mod inspect;
+mod live;
 mod new;
 mod pack;
 mod replay;

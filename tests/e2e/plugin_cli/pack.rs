@@ -6,7 +6,7 @@ use test_support::ConfigMapVolume;
 use super::*;
 
 /// The files of a `ConfigMap` in YAML, as the kubelet writes them.
-fn files_of(config_map: &str) -> Vec<(String, Vec<u8>)> {
+pub(super) fn files_of(config_map: &str) -> Vec<(String, Vec<u8>)> {
     let (_, data) = config_map.split_once("\ndata:\n").expect("it has texts");
     let (texts, binaries) = data.split_once("binaryData:\n").expect("it has a component");
     let (name, text) = texts.split_once(": |\n").expect("the chain file is shown as lines");
@@ -14,11 +14,7 @@ fn files_of(config_map: &str) -> Vec<(String, Vec<u8>)> {
         .lines()
         .map(|line| line.strip_prefix("    ").unwrap_or(""))
         .collect();
-    let text = lines.join(
-        "
-",
-    ) + "
-";
+    let text = lines.join("\n") + "\n";
     let (key, value) = binaries.trim().split_once(": ").unwrap();
     let value = value.trim_matches('"');
     let content = base64::engine::general_purpose::STANDARD.decode(value).unwrap();
