@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -67,20 +68,21 @@ fn plugin(command: PluginCommand) -> ExitCode {
     {
         return or_exit_1(compiled);
     }
-    match runtime() {
+    match runtime(None) {
         Ok(runtime) => ExitCode::from(runtime.block_on(cli::plugin::run(command, &environment))),
         Err(error) => or_exit_1(Err(error)),
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, String> {
+fn runtime(worker_threads: Option<NonZeroUsize>) -> Result<tokio::runtime::Runtime, String> {
+    let n_threads = worker_threads.map_or_else(as_many_as_useful, NonZeroUsize::get);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let built = builder.worker_threads(worker_threads()).enable_all().build();
+    let built = builder.worker_threads(n_threads).enable_all().build();
     built.map_err(|error| format!("cannot start the runtime: {error}"))
 }
 
 fn with_runtime(command: Command, config: Config) -> ExitCode {
-    let runtime = match runtime() {
+    let runtime = match runtime(config.worker_threads) {
         Ok(runtime) => runtime,
         Err(error) => return or_exit_1(Err(error)),
     };
@@ -138,10 +140,9 @@ fn explained(error: &clap::Error) -> ExitCode {
 }
 
 /// Two carry 100,000 events a second; more take memory and switch between cores without carrying more.
-fn worker_threads() -> usize {
-    std::thread::available_parallelism()
-        .map_or(1, std::num::NonZero::get)
-        .min(2)
+fn as_many_as_useful() -> usize {
+    // It knows the CPU limit of the container.
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(2)
 }
 
 async fn check(config: &Config) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ pub mod variables;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ pub struct Config {
     pub workload: Workload,
     /// The integration, unless it is not to be registered.
     pub registration: Option<RegistrationConfig>,
+    /// Threads for events and requests, where their number is given.
+    pub worker_threads: Option<NonZeroUsize>,
     /// Time that events in flight get after SIGTERM.
     pub drain_timeout: Duration,
     /// Where spans go.
@@ -429,6 +432,7 @@ pub fn from_env(lookup: Lookup<'_>) -> Result<Config, ConfigErrors> {
         registration: sections::registration(&mut reader, &endpoint, &workload),
         workload,
         api: sections::api(&mut reader, endpoint, verify_certificates),
+        worker_threads: sections::worker_threads(&mut reader),
         drain_timeout: reader.duration(&var::SHUTDOWN_DRAIN_TIMEOUT),
         traces: sections::traces(&mut reader),
         log_level: sections::log_level(&mut reader),

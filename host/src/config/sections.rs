@@ -14,7 +14,7 @@ pub(super) use self::api::{api, endpoint};
 pub(super) use self::delivery::{dead_letter, delivery};
 pub(super) use self::nats::{jetstream, nats};
 pub use self::operating::cache_dir;
-pub(super) use self::operating::{admin, control, log_format, plugins_cache_dir};
+pub(super) use self::operating::{admin, control, log_format, plugins_cache_dir, worker_threads};
 pub(super) use self::traces::traces;
 use super::read::Reader;
 use super::variables as var;

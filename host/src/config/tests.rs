@@ -155,6 +155,19 @@ fn everything_that_is_wrong_is_reported_at_once() {
 }
 
 #[test]
+fn the_number_of_threads_is_left_open_or_given() {
+    let threads = |value: &'static str| {
+        config(&[("WORKER_THREADS", value)])
+            .worker_threads
+            .map_or(0, NonZeroUsize::get)
+    };
+    assert_eq!((threads(""), threads("0"), threads("4")), (0, 0, 4));
+    for value in ["65", "-1", "two"] {
+        assert_eq!(problems(&[("WORKER_THREADS", value)]), ["WORKER_THREADS"], "{value:?}");
+    }
+}
+
+#[test]
 fn paths_must_not_collide() {
     assert_eq!(problems(&[("EVENT_FORWARDING_PATH", "")]), ["EVENT_FORWARDING_PATH"]);
     assert_eq!(

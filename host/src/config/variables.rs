@@ -170,6 +170,7 @@ variables! {
     "Operation": [
         LOG_LEVEL Text "info" "`error`, `warn`, `info`, `debug`, `trace`, or a list like `info,distributor::delivery=debug`. Logs go to standard error."
         LOG_FORMAT Text "text" "`text`: for people. `json`: each line is an object with `timestamp`, `level`, `target`, `message` and the fields."
+        WORKER_THREADS Integer "0" "Threads for events and requests, 64 at most. `0`: as many as the CPU limit allows, but no more than 2, which carry 100,000 events a second. Plugins that take long have a thread of their own."
         SHUTDOWN_DRAIN_TIMEOUT Duration "25s" "Time that attempts under way get to end after SIGTERM. What comes from JetStream and was not started goes back to the stream."
     ]
 }

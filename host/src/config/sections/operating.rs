@@ -1,6 +1,7 @@
 //! How the distributor is operated: the listeners for that, and what plugins leave behind.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use super::secret;
@@ -66,4 +67,15 @@ pub(in crate::config) fn log_format(reader: &mut Reader<'_>) -> LogFormat {
         &var::LOG_FORMAT,
         &[("text", LogFormat::Text), ("json", LogFormat::Json)],
     )
+}
+
+/// None: whoever starts them knows best.
+pub(in crate::config) fn worker_threads(reader: &mut Reader<'_>) -> Option<NonZeroUsize> {
+    /// Each takes memory, and machines for sidecars are smaller.
+    const MAX: u32 = 64;
+    let n_threads = reader.count(&var::WORKER_THREADS, 0);
+    if n_threads > MAX {
+        reader.problem(&var::WORKER_THREADS, format!("{n_threads} are more than {MAX}"));
+    }
+    NonZeroUsize::new(usize::try_from(n_threads).unwrap_or_default())
 }
