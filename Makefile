@@ -88,7 +88,7 @@ examples: ## Build the example plugins in five languages, each as its README say
 	@tests/support/build-examples.sh
 
 .PHONY: bench
-bench: servers ## Measure beside a bare relay, end to end (options: ARGS=--quick, ARGS=--help)
+bench: servers guests ## Measure beside a bare relay, end to end, and judge by the goals (options: ARGS=--quick, ARGS=--scaling, ARGS=--help)
 	cargo build --release -p distributor -p bench
 	@$(target_dir)/release/bench $(ARGS)
 

@@ -6,5 +6,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 component_root="$PWD"
 source tests/support/component-environment.sh
-cargo build --locked -p guest-misbehaving -p guest-tagging -p guest-wrong-world --lib --target wasm32-wasip2 --profile plugin \
+cargo build --locked -p guest-misbehaving -p guest-parsing -p guest-tagging -p guest-wrong-world --lib --target wasm32-wasip2 --profile plugin \
     --target-dir "${CARGO_TARGET_DIR:-target}/components"

@@ -1,7 +1,8 @@
-//! Draws what was measured: one group of bars for each row, as SVG.
+//! Draws what was measured: one group of bars for each row, or for each point of a curve, as SVG.
 //!
 //! Called by `main`. It reads the file that a run wrote (`--json`), and must not measure.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use anyhow::Context;
@@ -9,16 +10,20 @@ use serde_json::Value;
 
 use crate::report::shown;
 
-/// What is drawn, one chart below the other.
-const FIGURES: [(&str, &str); 2] = [
+/// What is drawn of a run, one chart below the other.
+const FIGURES: [(&str, &str); 6] = [
     (
         "CPU s per 100,000 events",
         "CPU seconds per 100,000 events (less is better)",
     ),
     ("events/s", "events per second (more is better)"),
+    ("latency p50, µs", "latency, median, µs (less is better)"),
+    ("requests/s", "requests per second (more is better)"),
+    ("peak memory (VmHWM), MiB", "peak memory, MiB (less is better)"),
+    ("per call, µs", "one call of a component, µs (less is better)"),
 ];
 const PROGRAMS: [(&str, &str); 3] = [
-    ("relay", "bare relay"),
+    ("relay", "bare floor"),
     ("core", "core NATS"),
     ("jetstream", "JetStream"),
 ];
@@ -41,14 +46,11 @@ const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#1f2328}.title{fon
 /// When the text is not what a run wrote.
 pub(crate) fn draw(json: &str) -> anyhow::Result<String> {
     let run: Value = serde_json::from_str(json).context("this is no JSON")?;
-    let rows = run["rows"]
-        .as_array()
-        .context("`rows` is missing: this is no result of a run")?;
+    let charts = charts_of(&run).context("neither `rows` nor `curves`: this is no result of a run")?;
     let mut body = String::new();
     legend(&mut body)?;
     let mut top = 20.0;
-    for (figure, title) in FIGURES {
-        let groups: Vec<_> = rows.iter().filter_map(|row| Group::of(row, figure)).collect();
+    for (title, groups) in charts {
         let largest = groups.iter().flat_map(Group::values).fold(0.0, f64::max);
         if largest <= 0.0 {
             continue;
@@ -69,6 +71,20 @@ pub(crate) fn draw(json: &str) -> anyhow::Result<String> {
     ))
 }
 
+/// Title and groups of each chart.
+fn charts_of(run: &Value) -> Option<Vec<(String, Vec<Group<'_>>)>> {
+    if let Some(curves) = run["curves"].as_array() {
+        let chart = |curve: &Value| Some((curve["title"].as_str()?.to_owned(), Group::of_curve(curve)?));
+        return Some(curves.iter().filter_map(chart).collect());
+    }
+    let rows = run["rows"].as_array()?;
+    let chart = |(figure, title): (&str, &str)| {
+        let groups = rows.iter().filter_map(|row| Group::of(row, figure)).collect();
+        (title.to_owned(), groups)
+    };
+    Some(FIGURES.into_iter().map(chart).collect())
+}
+
 fn legend(body: &mut String) -> std::fmt::Result {
     let mut left = LABEL_WIDTH;
     for (class, label) in PROGRAMS {
@@ -84,7 +100,7 @@ fn legend(body: &mut String) -> std::fmt::Result {
 
 /// One row of the table, for one figure.
 struct Group<'a> {
-    name: &'a str,
+    name: Cow<'a, str>,
     bars: Vec<(&'static str, f64)>,
 }
 
@@ -94,9 +110,21 @@ impl<'a> Group<'a> {
         let measured = figures.iter().find(|measured| measured["figure"] == figure)?;
         let bar = |(program, _): (&'static str, &str)| Some((program, measured[program].as_f64()?));
         Some(Self {
-            name: row["row"].as_str()?,
+            name: row["row"].as_str()?.into(),
             bars: PROGRAMS.into_iter().filter_map(bar).collect(),
         })
+    }
+
+    /// Each point of a curve.
+    fn of_curve(curve: &Value) -> Option<Vec<Self>> {
+        let (program, _) = PROGRAMS.into_iter().find(|(program, _)| curve["column"] == *program)?;
+        let group = |point: &Value| {
+            Some(Self {
+                name: shown(point[0].as_f64(), 0).into(),
+                bars: vec![(program, point[1].as_f64()?)],
+            })
+        };
+        Some(curve["points"].as_array()?.iter().filter_map(group).collect())
     }
 
     fn values(&self) -> impl Iterator<Item = f64> {
@@ -149,6 +177,17 @@ mod tests {
         assert_eq!(width("relay"), Some(480.0));
         assert!(chart.contains(r#"width="240.0""#), "{chart}");
         assert!(!chart.contains("NaN") && chart.contains(">1 KB<"));
+    }
+
+    #[test]
+    fn a_curve_has_a_bar_for_each_point() {
+        let json = r#"{"curves": [{"title": "plugins", "column": "core", "points": [[1, 1.5], [1000, 3.0]]}]}"#;
+        let chart = draw(json).unwrap();
+        assert!(chart.contains(">plugins<") && chart.contains(">1,000<"), "{chart}");
+        assert!(
+            chart.contains(r#"width="240.0""#) && chart.contains(r#"width="480.0""#),
+            "{chart}"
+        );
     }
 
     #[test]

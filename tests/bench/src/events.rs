@@ -17,6 +17,9 @@ pub(crate) const SUBJECT: &str = "sh.keptn.event.deployment.triggered";
 /// The project of the events that a filter is to pass.
 pub(crate) const PASSING_PROJECT: &str = "sockshop";
 
+/// The service of all events.
+pub(crate) const PASSING_SERVICE: &str = "carts";
+
 /// One shape of load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
@@ -150,6 +153,7 @@ impl Rendered {
         let event = KeptnEvent {
             id: "i".repeat(ID_LENGTH),
             project: if passes { PASSING_PROJECT } else { "podtato-head" }.into(),
+            service: PASSING_SERVICE.to_owned(),
             keptn_context: format!("27665275-d285-4a5c-b9ee-a3fb072{key:05}"),
             size_bytes: load.size_bytes,
             ..KeptnEvent::of_type(SUBJECT)

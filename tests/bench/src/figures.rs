@@ -20,6 +20,14 @@ pub(crate) enum Figure {
     DeliveredPerSecond,
     ExitMilliseconds,
     RestDeliveredSeconds,
+    RecoveryMilliseconds,
+    SwapCompiledMilliseconds,
+    SwapCachedMilliseconds,
+    RequestsPerCycle,
+    CpuSecondsPerCycle,
+    CallMicroseconds,
+    BinaryMegabytes,
+    StaticBinaryMegabytes,
     Lost,
     Doubled,
     Unwanted,
@@ -47,6 +55,14 @@ impl Figure {
             Self::DeliveredPerSecond => "delivered/s",
             Self::ExitMilliseconds => "SIGTERM to exit, ms",
             Self::RestDeliveredSeconds => "restart to all delivered, s",
+            Self::RecoveryMilliseconds => "back to first delivered, ms",
+            Self::SwapCompiledMilliseconds => "rename to verdict, compiled, ms",
+            Self::SwapCachedMilliseconds => "rename to verdict, cached, ms",
+            Self::RequestsPerCycle => "requests per poll",
+            Self::CpuSecondsPerCycle => "CPU s per poll",
+            Self::CallMicroseconds => "per call, µs",
+            Self::BinaryMegabytes => "as measured here, MB",
+            Self::StaticBinaryMegabytes => "static, stripped, MB",
             Self::Lost => "lost",
             Self::Doubled => "doubled",
             Self::Unwanted => "delivered in spite of the filter",
@@ -56,6 +72,7 @@ impl Figure {
 
     pub(crate) fn decimals(self) -> usize {
         match self {
+            Self::CpuSecondsPerCycle | Self::CallMicroseconds => 3,
             Self::CpuSecondsPer100000 | Self::CpuSecondsPer100000Requests => 2,
             Self::PeakMemoryMebibytes
             | Self::MemoryMebibytes
@@ -63,9 +80,20 @@ impl Figure {
             | Self::IdleCpuMillisecondsPerSecond
             | Self::HealthMilliseconds
             | Self::RestDeliveredSeconds
+            | Self::RequestsPerCycle
+            | Self::BinaryMegabytes
+            | Self::StaticBinaryMegabytes
             | Self::FirstDeliveredMilliseconds => 1,
             _ => 0,
         }
+    }
+
+    /// More of it is better.
+    pub(crate) fn is_rate(self) -> bool {
+        matches!(
+            self,
+            Self::EventsPerSecond | Self::RequestsPerSecond | Self::DeliveredPerSecond
+        )
     }
 
     /// Something that should never happen.

@@ -7,12 +7,19 @@
 //!
 //! Absolute figures move with the machine and by some 10–15 % from run to run: compare ratios.
 
+mod binary;
+mod calls;
 mod chart;
 mod clock;
 mod events;
 mod figures;
+mod goals;
 mod http;
+mod judged;
+mod languages;
 mod measured;
+mod outages;
+mod polling;
 mod posts;
 mod publisher;
 mod recipient;
@@ -20,11 +27,16 @@ mod relay;
 mod report;
 mod requests;
 mod rounds;
+mod row;
 mod rows;
+mod scaling;
 mod stage;
 mod storage;
 mod stored;
+mod subscriptions;
+mod swaps;
 mod tally;
+mod targets;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,6 +46,9 @@ use clap::{Parser, Subcommand};
 
 use crate::clock::Clock;
 use crate::relay::RelayOptions;
+use crate::rows::ROWS;
+use crate::stage::Bench;
+use crate::targets::TARGETS;
 
 /// The distributor is measured with the allocator that it has; the relay must not win or lose by another one.
 #[global_allocator]
@@ -57,7 +72,11 @@ struct Arguments {
     #[arg(long)]
     quick: bool,
 
-    /// Only rows with this text in their name
+    /// How cost grows instead: with threads, replicas, subscriptions, plugins, and the size of events
+    #[arg(long)]
+    scaling: bool,
+
+    /// Only rows, or curves, with this text in their name
     #[arg(long, default_value = "", value_name = "TEXT")]
     only: String,
 
@@ -97,6 +116,10 @@ struct Effort {
     burst_events: usize,
     backlog_events: usize,
     starts: usize,
+    /// Swaps of each kind.
+    swaps: usize,
+    /// How long a recipient is closed.
+    closed: Duration,
 }
 
 #[tokio::main]
@@ -121,6 +144,8 @@ async fn main() -> anyhow::Result<()> {
             burst_events: 20_000,
             backlog_events: 10_000,
             starts: 3,
+            swaps: 2,
+            closed: Duration::from_secs(2),
         }
     } else {
         let (rounds, events) = (arguments.rounds.max(1), arguments.events);
@@ -131,6 +156,8 @@ async fn main() -> anyhow::Result<()> {
             burst_events: 20_000,
             backlog_events: 50_000,
             starts: 5,
+            swaps: 10,
+            closed: Duration::from_secs(12),
         }
     };
     let distributor = match (arguments.relay_only, arguments.distributor) {
@@ -145,10 +172,25 @@ async fn main() -> anyhow::Result<()> {
         );
     }
 
-    let measured_rows = rows::measure(&effort, distributor.as_deref(), &arguments.only, clock).await?;
-    report::print(&measured_rows)?;
+    let (distributor, only) = (distributor.as_deref(), arguments.only.as_str());
+    let bench = Bench::start(clock).await?;
+    let results = if arguments.scaling {
+        let lines = scaling::measure(&bench, distributor, only, &effort).await?;
+        scaling::print(&lines)?;
+        scaling::to_json(&lines, &effort)
+    } else {
+        let mut measured = Vec::new();
+        for row in ROWS.iter().filter(|row| row.name.contains(only)) {
+            measured.extend(row.try_measure(row.name, &bench, distributor, &effort).await?);
+        }
+        let judged = judged::judge(TARGETS, &measured);
+        report::print(&measured)?;
+        report::print_goals(&judged)?;
+        report::to_json(&measured, &judged, &effort)
+    };
+    bench.stop().await?;
     if let Some(path) = arguments.json {
-        let json = serde_json::to_vec_pretty(&report::to_json(&measured_rows, &effort))?;
+        let json = serde_json::to_vec_pretty(&results)?;
         std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use test_support::{ChildProcess, DistributorProcess, OutputTo};
 use tokio::process::Command;
 
 use crate::events::{PASSING_PROJECT, SUBJECT};
+use crate::languages::Language;
 use crate::storage::DURABLE;
 
 /// What the distributor receives unless a row says otherwise.
@@ -27,6 +28,7 @@ pub(crate) struct Distributor<'a> {
     pub(crate) filter: Filter,
     /// Whether its native code is there, as it is in the image and after the first start.
     pub(crate) is_compiled: bool,
+    pub(crate) worker_threads: Option<usize>,
     pub(crate) mode: Mode,
 }
 
@@ -39,6 +41,8 @@ pub(crate) enum Filter {
     Project,
     /// A chain of so many of them.
     Chain(usize),
+    /// The filter of the language's template.
+    Language(Language),
 }
 
 /// Where events are kept until they are delivered. It is the server that decides: the distributor is not told.
@@ -68,6 +72,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) log: &'a Path,
     /// Where it may keep native code, and where it finds its plugins.
     pub(crate) folder: &'a Path,
+    /// Further variables of the distributor.
+    pub(crate) more: &'a [(&'a str, &'a str)],
 }
 
 #[derive(Debug)]
@@ -138,7 +144,7 @@ fn start_distributor(
     surroundings: Surroundings<'_>,
 ) -> anyhow::Result<DistributorProcess> {
     let recipient_port = surroundings.recipient_port.to_string();
-    let mut environment = vec![
+    let received = [
         ("PUBSUB_URL", surroundings.nats_url),
         ("PUBSUB_TOPIC", surroundings.topic),
         ("PUBSUB_RECIPIENT", "http://127.0.0.1"),
@@ -146,20 +152,61 @@ fn start_distributor(
         ("JETSTREAM_DURABLE", DURABLE),
         ("DISABLE_REGISTRATION", "true"),
     ];
-    let in_folder = |name: &str| surroundings.folder.join(name).to_string_lossy().into_owned();
-    let (cache, plugins) = (in_folder("cache"), in_folder("plugins"));
-    if distributor.is_compiled {
-        environment.push(("PLUGINS_CACHE_DIR", &cache));
-    }
-    match distributor.filter {
-        Filter::None => {}
-        Filter::Project => environment.push(("PROJECT_FILTER", PASSING_PROJECT)),
-        Filter::Chain(length) => {
-            write_chain(Path::new(&plugins), length)?;
-            environment.push(("PLUGINS_DIR", &plugins));
-        }
-    }
+    let own = variables(distributor, surroundings.folder)?;
+    let own = own.iter().map(|(name, value)| (*name, value.as_str()));
+    // Of two with one name the last counts.
+    let environment: Vec<_> = received
+        .into_iter()
+        .chain(own)
+        .chain(surroundings.more.iter().copied())
+        .collect();
     DistributorProcess::start_with(distributor.binary, &[], &environment, OutputTo::File(surroundings.log))
+}
+
+/// Puts native code into the folder where every start that is to find it looks for it.
+pub(crate) async fn compile(distributor: Distributor<'_>, log: &Path, folder: &Path) -> anyhow::Result<()> {
+    // An interpreter takes a minute on a busy machine.
+    const LIMIT: Duration = Duration::from_mins(5);
+    if !distributor.is_compiled {
+        return Ok(());
+    }
+    let environment = variables(distributor, folder)?;
+    let environment: Vec<_> = environment
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let output = OutputTo::File(log);
+    let mut check = DistributorProcess::start_with(distributor.binary, &["check"], &environment, output)?;
+    let status = check.wait_exit(LIMIT).await?;
+    anyhow::ensure!(
+        status.success(),
+        "`distributor check`: {status}{}",
+        check.process().output_tail()
+    );
+    Ok(())
+}
+
+/// What sets one up as the row wants it. Writes its plugins.
+fn variables(distributor: Distributor<'_>, folder: &Path) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let mut variables = Vec::new();
+    if distributor.is_compiled {
+        variables.push(("PLUGINS_CACHE_DIR", folder.join("cache").to_string_lossy().into_owned()));
+    }
+    if let Some(n) = distributor.worker_threads {
+        variables.push(("WORKER_THREADS", n.to_string()));
+    }
+    let plugins = folder.join("plugins");
+    match distributor.filter {
+        Filter::None => return Ok(variables),
+        Filter::Project => {
+            variables.push(("PROJECT_FILTER", PASSING_PROJECT.to_owned()));
+            return Ok(variables);
+        }
+        Filter::Chain(length) => write_chain(&plugins, length)?,
+        Filter::Language(language) => language.write_chain(&plugins)?,
+    }
+    variables.push(("PLUGINS_DIR", plugins.to_string_lossy().into_owned()));
+    Ok(variables)
 }
 
 fn write_chain(folder: &Path, length: usize) -> std::io::Result<()> {

@@ -40,7 +40,7 @@ impl Bench {
         n_events: usize,
     ) -> anyhow::Result<Round> {
         let events = Arc::new(Events::render(load, self.clock)?);
-        let stage = self.set_up_with_topic(program, OTHER_TOPIC, n_events, &events).await?;
+        let stage = self.set_up_with(program, OTHER_TOPIC, &[], n_events, &events).await?;
         let _listening = listen(&stage).await?;
         let address = stage.distributor()?.proxy_address();
         wait_until_taken(&stage, &events, address).await?;

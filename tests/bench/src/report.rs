@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use crate::Effort;
 use crate::figures::{Figure, Round};
-use crate::rows::MeasuredRow;
+use crate::goals::Measure;
+use crate::judged::{Judged, summary};
+use crate::row::MeasuredRow;
 
 /// One line of the table.
 struct Compared {
@@ -52,11 +54,11 @@ pub(crate) fn print(rows: &[MeasuredRow]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let line = |row: &str, figure: &str, [relay, core, jetstream, ratios @ ..]: [&str; 6]| {
         let [first, second, third] = ratios;
-        format!("{row:<28}{figure:<33}{relay:>9}{core:>10}{jetstream:>11}{first:>12}{second:>10}{third:>9}")
+        format!("{row:<29}{figure:<33}{relay:>9}{core:>10}{jetstream:>11}{first:>12}{second:>10}{third:>9}")
     };
     writeln!(out, "{}", line("", "", TITLES))?;
     for row in rows {
-        let mut name = row.name;
+        let mut name = row.name.as_str();
         for compared in compare(row).iter().filter(|compared| compared.is_worth_a_line()) {
             let decimals = compared.figure.decimals();
             let cells = [
@@ -75,9 +77,50 @@ pub(crate) fn print(rows: &[MeasuredRow]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// All figures, combined and of each round.
-pub(crate) fn to_json(rows: &[MeasuredRow], effort: &Effort) -> Value {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+/// Prints each goal that something was measured for, and what is to be said of all.
+pub(crate) fn print_goals(judged: &[Judged]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let line = |[what, measure, original, reference, measured, limit, met]: [&str; 7]| {
+        format!("{what:<44}{measure:<60}{original:>16}{reference:>11}{measured:>11}{limit:>12}  {met}")
+    };
+    let titles = ["goal", "figure", "original", "reference", "measured", "limit", "met"];
+    writeln!(out, "\n{}", line(titles))?;
+    let mut last = "";
+    for goal in judged.iter().filter(|goal| goal.measured.is_some()) {
+        let is_first = last != goal.target.what;
+        last = goal.target.what;
+        let (cell, limit) = (goal.check.measure.cell(), goal.check.limit);
+        let is_ratio = matches!(goal.check.measure, Measure::Ratio(..));
+        let decimals = if is_ratio { 2 } else { cell.figure.decimals() };
+        let met = match goal.missed_by() {
+            Some(factor) if factor > 1.0 => format!("NO, × {factor:.2}"),
+            _ => "yes".to_owned(),
+        };
+        writeln!(
+            out,
+            "{}",
+            line([
+                if is_first { last } else { "" },
+                &goal.check.measure.label(),
+                if is_first { goal.target.original } else { "" },
+                &shown(goal.reference, cell.figure.decimals()),
+                &shown(goal.measured, decimals),
+                &format!("{} {}", limit.sign(), shown_limit(limit.value())),
+                &met,
+            ])
+        )?;
+    }
+    writeln!(out, "\n{}", summary(judged))
+}
+
+fn shown_limit(limit: f64) -> String {
+    let text = shown(Some(limit), 2);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// All figures, combined and of each round, and the goals.
+pub(crate) fn to_json(rows: &[MeasuredRow], judged: &[Judged], effort: &Effort) -> Value {
+    let cores = n_cores();
     let rows: Vec<Value> = rows
         .iter()
         .map(|row| {
@@ -105,7 +148,12 @@ pub(crate) fn to_json(rows: &[MeasuredRow], effort: &Effort) -> Value {
             })
         })
         .collect();
-    json!({ "cores": cores, "rounds": effort.rounds, "events": effort.events, "rows": rows })
+    let goals: Vec<_> = judged.iter().map(Judged::to_json).collect();
+    json!({ "cores": cores, "rounds": effort.rounds, "events": effort.events, "rows": rows, "goals": goals })
+}
+
+pub(crate) fn n_cores() -> usize {
+    std::thread::available_parallelism().map_or(0, usize::from)
 }
 
 fn round_to_json(round: &Round) -> Value {

@@ -41,7 +41,7 @@ impl Bench {
         let distributor = match program {
             Program::Relay { .. } => None,
             Program::Distributor(distributor) => {
-                let nats = self.nats_url();
+                let nats = self.nats(program.mode()).url();
                 // In the cluster its services have fixed names; this is the way to them here.
                 let proxy = format!("http://{}", control_plane.address);
                 let environment = [("PUBSUB_URL", nats.as_str()), ("HTTP_PROXY", proxy.as_str())];

@@ -12,7 +12,7 @@ use crate::events::{Events, Load};
 use crate::figures::{Figure, Round};
 use crate::measured::{Measured, Program};
 use crate::publisher::Pace;
-use crate::stage::{Bench, mebibytes, number, seconds};
+use crate::stage::{Bench, Stage, mebibytes, number, seconds};
 
 /// Events before those that count, where speed is measured.
 const N_WARM_UP: usize = 2_000;
@@ -22,12 +22,22 @@ impl Bench {
     pub(crate) async fn throughput(&self, program: Program<'_>, load: Load, n_events: usize) -> anyhow::Result<Round> {
         let events = Events::render(load, self.clock)?;
         let mut stage = self.set_up(program, n_events, &events).await?;
-        stage.warm_up(&events, N_WARM_UP).await?;
+        self.throughput_of(&mut stage, &events, n_events).await
+    }
+
+    /// The same on a stage that is set up.
+    pub(crate) async fn throughput_of(
+        &self,
+        stage: &mut Stage,
+        events: &Events,
+        n_events: usize,
+    ) -> anyhow::Result<Round> {
+        stage.warm_up(events, N_WARM_UP).await?;
 
         let process = stage.measured.process();
         let cpu_before = process.cpu_seconds()?;
         let begun_ns = self.clock.nanoseconds();
-        let passing = stage.publish(&events, n_events, Pace::Windowed).await?;
+        let passing = stage.publish(events, n_events, Pace::Windowed).await?;
         let cpu_seconds = process.cpu_seconds()? - cpu_before;
         let elapsed_ns = stage.tally.last_arrival_ns().saturating_sub(begun_ns);
 

@@ -1,53 +1,15 @@
-//! The rows of the table, and the order in which they are measured.
+//! The rows of the table, in the order in which they are measured.
 //!
-//! Called by `main`. A row is data: a new one is a line in [`ROWS`]. It must not know how a round is run.
+//! Read by `main` and by `goals`. A row is data: a new one is a line here. It must not know how a round is run.
 
-use std::path::Path;
-
-use crate::Effort;
-use crate::clock::Clock;
+use crate::calls::Callee;
 use crate::events::Load;
-use crate::figures::Round;
-use crate::measured::{Distributor, Filter, Mode, Program};
-use crate::stage::Bench;
+use crate::languages::Language;
+use crate::measured::{Filter, Mode};
+use crate::outages::Outage;
+use crate::row::{Kind, Row};
 
-/// What a row measures.
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Throughput,
-    /// As the one before, but in JetStream mode with events that were there before the distributor ran.
-    Stored,
-    Latency {
-        per_second: u32,
-    },
-    Burst,
-    Backlog,
-    Posts {
-        n_connections: usize,
-    },
-    /// Through the API proxy. What it is compared with has nothing between client and control plane.
-    Requests {
-        n_connections: usize,
-    },
-    Idle,
-    StartUp,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Row {
-    name: &'static str,
-    kind: Kind,
-    load: Load,
-    filter: Filter,
-    /// Whether its native code is there when it starts.
-    is_compiled: bool,
-    /// Deliveries at once by the relay to compare with; `None` where a relay does not do the same work.
-    relay_concurrency: Option<usize>,
-    /// In which modes the distributor does this work.
-    modes: &'static [Mode],
-}
-
-const SMALL: Load = Load {
+pub(crate) const SMALL: Load = Load {
     size_bytes: 1024,
     n_keys: 1000,
     passing_percent: 100,
@@ -58,19 +20,20 @@ const LARGE: Load = Load {
 };
 
 /// A row that forwards all of `SMALL`, to start from.
-const PLAIN: Row = Row {
+pub(crate) const PLAIN: Row = Row {
     name: "1 KB",
     kind: Kind::Throughput,
     load: SMALL,
     filter: Filter::None,
     is_compiled: true,
+    worker_threads: None,
     relay_concurrency: Some(16),
     modes: &[Mode::Core, Mode::JetStream],
 };
 
 /// The same for events that wait in a stream.
-const STORED: Row = Row {
-    kind: Kind::Stored,
+pub(crate) const STORED: Row = Row {
+    kind: Kind::Stored { n_replicas: 1 },
     relay_concurrency: None,
     ..PLAIN
 };
@@ -81,15 +44,44 @@ const HUGE: Load = Load {
     n_keys: 50,
     ..SMALL
 };
-/// What a row sends at most, so that those of large events take no hour.
-const MAX_BYTES: usize = 4 << 30;
-
 /// A chain of so many filters that pass everything.
 const fn chain(name: &'static str, length: usize) -> Row {
     Row {
         name,
         filter: Filter::Chain(length),
         relay_concurrency: None,
+        modes: &[Mode::Core],
+        ..PLAIN
+    }
+}
+
+/// The filter of that language's template, which passes everything.
+const fn language(name: &'static str, language: Language) -> Row {
+    Row {
+        name,
+        filter: Filter::Language(language),
+        relay_concurrency: None,
+        modes: &[Mode::Core],
+        ..PLAIN
+    }
+}
+
+/// So many subscriptions of a control plane.
+pub(crate) const fn subscriptions(name: &'static str, n: usize) -> Row {
+    Row {
+        name,
+        kind: Kind::Subscriptions(n),
+        relay_concurrency: None,
+        modes: &[Mode::Core],
+        ..PLAIN
+    }
+}
+
+/// One component alone, beside native code.
+const fn call(name: &'static str, callee: Callee) -> Row {
+    Row {
+        name,
+        kind: Kind::Call(callee),
         modes: &[Mode::Core],
         ..PLAIN
     }
@@ -112,7 +104,7 @@ const fn requests(size_bytes: usize, n_connections: usize) -> Row {
     }
 }
 
-const ROWS: &[Row] = &[
+pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "1 KB, no filter",
         ..PLAIN
@@ -151,6 +143,11 @@ const ROWS: &[Row] = &[
     chain("1 KB, chain of 3", 3),
     chain("1 KB, chain of 10", 10),
     chain("1 KB, chain of 100", 100),
+    language("1 KB, filter in Rust", Language::RUST),
+    language("1 KB, filter in C", Language::C),
+    language("1 KB, filter in Go", Language::GO),
+    language("1 KB, filter in JavaScript", Language::JAVASCRIPT),
+    language("1 KB, filter in Python", Language::PYTHON),
     Row {
         name: "1 KB stored, filter 100 %",
         filter: Filter::Project,
@@ -226,6 +223,44 @@ const ROWS: &[Row] = &[
         ..requests(60 * 1024, 16)
     },
     Row {
+        name: "recipient closed at 100/s",
+        kind: Kind::Outage {
+            outage: Outage::Recipient,
+            per_second: 100,
+        },
+        ..PLAIN
+    },
+    Row {
+        name: "NATS restarted at 500/s",
+        kind: Kind::Outage {
+            outage: Outage::Nats,
+            per_second: 500,
+        },
+        ..PLAIN
+    },
+    Row {
+        name: "swap of a 100 KB component",
+        kind: Kind::Swap,
+        relay_concurrency: None,
+        ..PLAIN
+    },
+    Row {
+        name: "polling 10,000 events",
+        kind: Kind::Polling,
+        relay_concurrency: None,
+        modes: &[Mode::Core],
+        ..PLAIN
+    },
+    subscriptions("1 subscription", 1),
+    subscriptions("10,000 subscriptions", 10_000),
+    call("call: default filter", Callee::DefaultFilter),
+    call("call: Rust, parses JSON", Callee::Parsing),
+    call("call: filter in Rust", Callee::Language(Language::RUST)),
+    call("call: filter in C", Callee::Language(Language::C)),
+    call("call: filter in Go", Callee::Language(Language::GO)),
+    call("call: filter in JavaScript", Callee::Language(Language::JAVASCRIPT)),
+    call("call: filter in Python", Callee::Language(Language::PYTHON)),
+    Row {
         name: "idle",
         kind: Kind::Idle,
         relay_concurrency: None,
@@ -244,92 +279,11 @@ const ROWS: &[Row] = &[
         is_compiled: false,
         ..PLAIN
     },
+    Row {
+        name: "binary",
+        kind: Kind::Binary,
+        relay_concurrency: None,
+        modes: &[Mode::Core],
+        ..PLAIN
+    },
 ];
-
-/// The rounds of one row.
-#[derive(Debug)]
-pub(crate) struct MeasuredRow {
-    pub(crate) name: &'static str,
-    pub(crate) relay: Vec<Round>,
-    pub(crate) core: Vec<Round>,
-    pub(crate) jetstream: Vec<Round>,
-}
-
-/// Measures all rows whose name contains `only`, one program after the other in each round. Without a distributor, the
-/// relay alone.
-pub(crate) async fn measure(
-    effort: &Effort,
-    distributor: Option<&Path>,
-    only: &str,
-    clock: Clock,
-) -> anyhow::Result<Vec<MeasuredRow>> {
-    let bench = Bench::start(clock).await?;
-    let mut measured_rows = Vec::new();
-    for row in ROWS.iter().filter(|row| row.name.contains(only)) {
-        let programs = row.programs(distributor);
-        if programs.is_empty() {
-            continue;
-        }
-        let mut measured = MeasuredRow {
-            name: row.name,
-            relay: Vec::new(),
-            core: Vec::new(),
-            jetstream: Vec::new(),
-        };
-        for round in 1..=effort.rounds {
-            eprintln!("{}: round {round} of {}", row.name, effort.rounds);
-            for &program in &programs {
-                let figures = row.round(&bench, program, effort).await?;
-                let rounds = match program {
-                    Program::Relay { .. } => &mut measured.relay,
-                    Program::Distributor(Distributor { mode: Mode::Core, .. }) => &mut measured.core,
-                    Program::Distributor(_) => &mut measured.jetstream,
-                };
-                rounds.push(figures);
-                bench.clear().await?;
-            }
-        }
-        measured_rows.push(measured);
-    }
-    bench.stop().await?;
-    Ok(measured_rows)
-}
-
-impl Row {
-    fn programs<'a>(&self, distributor: Option<&'a Path>) -> Vec<Program<'a>> {
-        let relay = self.relay_concurrency.map(|concurrency| Program::Relay { concurrency });
-        let (filter, is_compiled) = (self.filter, self.is_compiled);
-        let in_modes = distributor.into_iter().flat_map(|binary| {
-            let in_mode = move |&mode: &Mode| {
-                Program::Distributor(Distributor {
-                    binary,
-                    filter,
-                    is_compiled,
-                    mode,
-                })
-            };
-            self.modes.iter().map(in_mode)
-        });
-        relay.into_iter().chain(in_modes).collect()
-    }
-
-    async fn round(&self, bench: &Bench, program: Program<'_>, effort: &Effort) -> anyhow::Result<Round> {
-        let load = self.load;
-        let n_events = effort.events.min(MAX_BYTES / load.size_bytes);
-        match self.kind {
-            Kind::Stored if program.mode() == Mode::JetStream => bench.stored(program, load, n_events).await,
-            Kind::Throughput | Kind::Stored => bench.throughput(program, load, n_events).await,
-            Kind::Latency { per_second } => bench.latency(program, load, per_second, effort.observed).await,
-            Kind::Burst => bench.burst(program, load, effort.burst_events).await,
-            Kind::Backlog => {
-                bench
-                    .backlog(program, load, effort.backlog_events, effort.observed)
-                    .await
-            }
-            Kind::Posts { n_connections } => bench.posts(program, load, n_connections, n_events).await,
-            Kind::Requests { n_connections } => bench.requests(program, load.size_bytes, n_connections, n_events).await,
-            Kind::Idle => bench.idle(program, load, effort.observed).await,
-            Kind::StartUp => bench.start_up(program, load, effort.starts).await,
-        }
-    }
-}

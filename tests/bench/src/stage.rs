@@ -3,7 +3,7 @@
 //! Called by the rounds. Each has a stage of its own, so that nothing of one round can be counted in the next. It must
 //! not know what is measured.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use test_support::{DistributorProcess, NatsServer, eventually};
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::figures::{Figure, Round};
-use crate::measured::{Measured, Mode, Program, Surroundings, TOPIC};
+use crate::measured::{self, Measured, Mode, Program, Surroundings, TOPIC};
 use crate::publisher::{self, Pace};
 use crate::recipient::Recipient;
 use crate::storage::{EventStream, Storage};
@@ -66,9 +66,28 @@ impl Bench {
         self.nats.stop().await
     }
 
-    /// The server without JetStream.
-    pub(crate) fn nats_url(&self) -> String {
-        self.nats.url()
+    /// The server of this mode.
+    pub(crate) fn nats(&self, mode: Mode) -> &NatsServer {
+        match mode {
+            Mode::Core => &self.nats,
+            Mode::JetStream => &self.storage.server,
+        }
+    }
+
+    /// Connected to it.
+    pub(crate) fn client(&self, mode: Mode) -> &Client {
+        match mode {
+            Mode::Core => &self.client,
+            Mode::JetStream => &self.storage.client,
+        }
+    }
+
+    /// An empty stream, where the mode has one.
+    pub(crate) async fn new_stream(&self, mode: Mode) -> anyhow::Result<Option<EventStream>> {
+        Ok(match mode {
+            Mode::Core => None,
+            Mode::JetStream => Some(self.storage.new_stream().await?),
+        })
     }
 
     /// Where what a program prints goes.
@@ -76,30 +95,41 @@ impl Bench {
         self.folder.path().join("log")
     }
 
-    /// Starts the program, which receives the events of this load.
-    pub(crate) async fn set_up(&self, program: Program<'_>, n_events: usize, events: &Events) -> anyhow::Result<Stage> {
-        self.set_up_with_topic(program, TOPIC, n_events, events).await
+    /// Where programs keep what they make, and find what is made for them.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
-    /// The same for another topic.
-    pub(crate) async fn set_up_with_topic(
+    /// Compiles the program's plugins, if the row wants that done beforehand.
+    pub(crate) async fn compile(&self, program: Program<'_>) -> anyhow::Result<()> {
+        match program {
+            Program::Relay { .. } => Ok(()),
+            Program::Distributor(distributor) => measured::compile(distributor, &self.log(), self.folder()).await,
+        }
+    }
+
+    /// Starts the program, which receives the events of this load.
+    pub(crate) async fn set_up(&self, program: Program<'_>, n_events: usize, events: &Events) -> anyhow::Result<Stage> {
+        self.set_up_with(program, TOPIC, &[], n_events, events).await
+    }
+
+    /// The same for another topic, and with more variables.
+    pub(crate) async fn set_up_with(
         &self,
         program: Program<'_>,
         topic: &str,
+        more: &[(&str, &str)],
         n_events: usize,
         events: &Events,
     ) -> anyhow::Result<Stage> {
         let tally = Arc::new(Tally::new(n_events, events.passing_by_key(), self.clock));
         let recipient = Recipient::start(Arc::clone(&tally)).await?;
-        let (client, stream) = match program.mode() {
-            Mode::Core => (&self.client, None),
-            Mode::JetStream => (&self.storage.client, Some(self.storage.new_stream().await?)),
-        };
+        let stream = self.new_stream(program.mode()).await?;
         Ok(Stage {
-            measured: self.start_program(program, topic, &recipient)?,
+            measured: self.start_program(program, topic, more, &recipient)?,
             tally,
             recipient,
-            client: client.clone(),
+            client: self.client(program.mode()).clone(),
             stream,
             clock: self.clock,
         })
@@ -107,21 +137,29 @@ impl Bench {
 
     /// Starts the program once more on a stage where it was ended.
     pub(crate) fn start_again(&self, program: Program<'_>, stage: &mut Stage) -> anyhow::Result<()> {
-        stage.measured = self.start_program(program, TOPIC, &stage.recipient)?;
+        stage.measured = self.start_another(program, stage)?;
         Ok(())
     }
 
-    fn start_program(&self, program: Program<'_>, topic: &str, recipient: &Recipient) -> anyhow::Result<Measured> {
-        let server = match program.mode() {
-            Mode::Core => &self.nats,
-            Mode::JetStream => &self.storage.server,
-        };
+    /// Starts one more beside those that run on a stage.
+    pub(crate) fn start_another(&self, program: Program<'_>, stage: &Stage) -> anyhow::Result<Measured> {
+        self.start_program(program, TOPIC, &[], &stage.recipient)
+    }
+
+    fn start_program(
+        &self,
+        program: Program<'_>,
+        topic: &str,
+        more: &[(&str, &str)],
+        recipient: &Recipient,
+    ) -> anyhow::Result<Measured> {
         let surroundings = Surroundings {
-            nats_url: &server.url(),
+            nats_url: &self.nats(program.mode()).url(),
             topic,
             recipient_port: recipient.port,
             log: &self.log(),
-            folder: self.folder.path(),
+            folder: self.folder(),
+            more,
         };
         Measured::start(program, surroundings)
     }
