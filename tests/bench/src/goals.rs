@@ -32,11 +32,12 @@ pub(crate) enum Measure {
     Of(Cell),
     /// The first as a multiple of the second.
     Ratio(Cell, Cell),
-    /// How much more the second is, times a factor.
+    /// How much more the second is, times a factor; and what that is.
     More {
         than: Cell,
         is: Cell,
         times: f64,
+        what: &'static str,
     },
 }
 
@@ -124,7 +125,7 @@ impl Measure {
         match self {
             Self::Of(cell) => cell.value(rows),
             Self::Ratio(one, other) => Some(one.value(rows)? / other.value(rows)?),
-            Self::More { than, is, times } => Some((is.value(rows)? - than.value(rows)?) * times),
+            Self::More { than, is, times, .. } => Some((is.value(rows)? - than.value(rows)?) * times),
         }
     }
 
@@ -141,7 +142,7 @@ impl Measure {
         match self {
             Self::Of(cell) => format!("{}: {}", column(cell), cell.figure.label()),
             Self::Ratio(one, other) => format!("{}/{}: {}", column(one), column(other), one.figure.label()),
-            Self::More { than, is, .. } => format!("{}: {}, above “{}”", column(is), is.figure.label(), than.row),
+            Self::More { is, what, .. } => format!("{}: {what}", column(is)),
         }
     }
 }

@@ -15,9 +15,15 @@ use crate::tally::Tally;
 /// Events that may be on their way at once, counted where they are to be delivered.
 const OUTSTANDING: usize = 512;
 
-/// Once that many are on their way, so many must arrive before the next is published: one write to the socket per event
-/// would make the publisher the limit.
-const PUBLISHED_TOGETHER: usize = 64;
+/// What they may have together: less than what the distributor holds over core NATS, where it drops what comes above that.
+const OUTSTANDING_BYTES: usize = 16 << 20;
+
+/// Once that many are on their way, this part of them must arrive before the next is published: one write to the socket per
+/// event would make the publisher the limit.
+const PUBLISHED_TOGETHER: usize = 8;
+
+/// What a warm-up publishes at most.
+const WARM_UP_BYTES: usize = 256 << 20;
 
 /// Events that may follow the newest one delivered, those that a filter will drop included: of them delivery says nothing
 /// until a later one arrives. Far below what a subscription holds, so that none is lost for being published fast.
@@ -57,14 +63,19 @@ pub(crate) async fn publish(
         Pace::PerSecond(rate) => Some(ticks(n_events, rate, clock)),
         Pace::Windowed | Pace::Burst => None,
     };
+    let outstanding = n_outstanding(events);
     let mut published = Published { events: 0, passing: 0 };
     for sequence in 0..n_events {
         if matches!(pace, Pace::Windowed) {
             let has_room_for = |n: usize, tally: &Tally| {
-                published.passing + n <= tally.delivered() + OUTSTANDING
+                published.passing + n <= tally.delivered() + outstanding
                     && sequence + n <= tally.newest() + AHEAD_OF_NEWEST
             };
-            if !has_room_for(1, tally) && !tally.wait_until(|tally| has_room_for(PUBLISHED_TOGETHER, tally)).await {
+            if !has_room_for(1, tally)
+                && !tally
+                    .wait_until(|tally| has_room_for(outstanding / PUBLISHED_TOGETHER, tally))
+                    .await
+            {
                 break;
             }
         }
@@ -79,14 +90,22 @@ pub(crate) async fn publish(
     Ok(published)
 }
 
+/// As many as the first limit that they reach allows.
+fn n_outstanding(events: &Events) -> usize {
+    OUTSTANDING
+        .min(OUTSTANDING_BYTES / events.size_bytes())
+        .max(PUBLISHED_TOGETHER)
+}
+
 /// Publishes events that are not counted until `n_events` of them have arrived: subscriptions stand, connections are
 /// open, and code and allocator have seen the load. `false`: nothing arrives.
 pub(crate) async fn warm_up(client: &Client, events: &Events, n_events: usize, tally: &Tally) -> anyhow::Result<bool> {
     const BETWEEN_PROBES: Duration = Duration::from_millis(5);
     const N_PROBES: usize = 4_000;
-    const BATCH: usize = 64;
 
     let subject = Subject::from_static(SUBJECT);
+    let batch = n_outstanding(events) / PUBLISHED_TOGETHER;
+    let n_events = n_events.min(WARM_UP_BYTES / events.size_bytes());
     // Until there is a subscription, what is published is gone; NATS does not tell the publisher.
     let mut between_probes = tokio::time::interval(BETWEEN_PROBES);
     let mut published = 0;
@@ -97,11 +116,11 @@ pub(crate) async fn warm_up(client: &Client, events: &Events, n_events: usize, t
     }
     while tally.warmed_up() < n_events && tally.warmed_up() > 0 {
         let arrived = tally.warmed_up();
-        for nth in published..published + BATCH {
+        for nth in published..published + batch {
             client.publish(subject.clone(), events.warm_up(nth)).await?;
         }
-        published += BATCH;
-        if !tally.wait_until(|tally| tally.warmed_up() >= arrived + BATCH).await {
+        published += batch;
+        if !tally.wait_until(|tally| tally.warmed_up() >= arrived + batch).await {
             return Ok(false);
         }
     }

@@ -90,8 +90,10 @@ pub(crate) fn print_goals(judged: &[Judged]) -> std::io::Result<()> {
         let is_first = last != goal.target.what;
         last = goal.target.what;
         let (cell, limit) = (goal.check.measure.cell(), goal.check.limit);
-        let is_ratio = matches!(goal.check.measure, Measure::Ratio(..));
-        let decimals = if is_ratio { 2 } else { cell.figure.decimals() };
+        let decimals = match goal.check.measure {
+            Measure::Of(_) => cell.figure.decimals(),
+            Measure::Ratio(..) | Measure::More { .. } => 2,
+        };
         let met = match goal.missed_by() {
             Some(factor) if factor > 1.0 => format!("NO, × {factor:.2}"),
             _ => "yes".to_owned(),

@@ -12,6 +12,7 @@ use crate::goals::Column;
 use crate::measured::{Distributor, Filter, Mode, Program};
 use crate::outages::Outage;
 use crate::stage::Bench;
+use crate::subscriptions::Wanted;
 
 /// What a row measures.
 #[derive(Clone, Copy, Debug)]
@@ -42,8 +43,8 @@ pub(crate) enum Kind {
     Swap,
     /// Events that stay open are asked for again and again.
     Polling,
-    /// As `Throughput`, with so many subscriptions of the control plane, of which the events match the last.
-    Subscriptions(usize),
+    /// As `Throughput`, with subscriptions of the control plane, of which the events match the last.
+    Subscriptions(Wanted),
     /// One component, again and again. What it is compared with is native code.
     Call(Callee),
     Idle,
@@ -203,7 +204,7 @@ impl Row {
             }
             Kind::Swap => bench.swaps(program, load, effort.swaps).await,
             Kind::Polling => bench.polling(program, load).await,
-            Kind::Subscriptions(n) => bench.subscriptions(program, load, n, n_events).await,
+            Kind::Subscriptions(wanted) => bench.subscriptions(program, load, wanted, n_events).await,
             Kind::Call(callee) => bench.call(program, load, callee, effort.observed).await,
             Kind::Idle => bench.idle(program, load, effort.observed).await,
             Kind::StartUp => bench.start_up(program, load, effort.starts).await,

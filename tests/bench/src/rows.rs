@@ -8,6 +8,7 @@ use crate::languages::Language;
 use crate::measured::{Filter, Mode};
 use crate::outages::Outage;
 use crate::row::{Kind, Row};
+use crate::subscriptions::Wanted;
 
 pub(crate) const SMALL: Load = Load {
     size_bytes: 1024,
@@ -67,10 +68,10 @@ const fn language(name: &'static str, language: Language) -> Row {
 }
 
 /// So many subscriptions of a control plane.
-pub(crate) const fn subscriptions(name: &'static str, n: usize) -> Row {
+pub(crate) const fn subscriptions(name: &'static str, n: usize, n_types: usize) -> Row {
     Row {
         name,
-        kind: Kind::Subscriptions(n),
+        kind: Kind::Subscriptions(Wanted { n, n_types }),
         relay_concurrency: None,
         modes: &[Mode::Core],
         ..PLAIN
@@ -136,7 +137,6 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "1000 KB, no filter",
         load: HUGE,
-        modes: &[Mode::Core],
         ..PLAIN
     },
     chain("1 KB, chain of 1", 1),
@@ -251,8 +251,9 @@ pub(crate) const ROWS: &[Row] = &[
         modes: &[Mode::Core],
         ..PLAIN
     },
-    subscriptions("1 subscription", 1),
-    subscriptions("10,000 subscriptions", 10_000),
+    subscriptions("1 subscription", 1, 1),
+    subscriptions("10,000 subscriptions", 10_000, 10_000),
+    subscriptions("10,000, 100 of each type", 10_000, 100),
     call("call: default filter", Callee::DefaultFilter),
     call("call: Rust, parses JSON", Callee::Parsing),
     call("call: filter in Rust", Callee::Language(Language::RUST)),

@@ -7,21 +7,30 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use test_support::{ControlPlane, eventually};
 
-use crate::events::{Events, Load, SUBJECT};
+use crate::events::{Events, Load, PASSING_PROJECT, SUBJECT};
 use crate::figures::{Figure, Round};
 use crate::measured::Program;
 use crate::stage::{Bench, mebibytes};
+
+/// What the control plane asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// Subscriptions.
+    pub(crate) n: usize,
+    /// Of so many event types: the others are for other projects.
+    pub(crate) n_types: usize,
+}
 
 const NAME: &str = "bench";
 const SOON: Duration = Duration::from_secs(20);
 
 impl Bench {
-    /// As throughput, where the last of `n` subscriptions matches and no other; and what they take of memory.
+    /// As throughput, where the last subscription matches and no other; and what they take of memory.
     pub(crate) async fn subscriptions(
         &self,
         program: Program<'_>,
         load: Load,
-        n: usize,
+        wanted: Wanted,
         n_events: usize,
     ) -> anyhow::Result<Round> {
         let control_plane = ControlPlane::start().await?;
@@ -38,7 +47,7 @@ impl Bench {
         let events = Events::render(load, self.clock)?;
         let mut stage = self.set_up_with(program, "", &registered, n_events, &events).await?;
         let integration = control_plane.wait_for_integration(NAME, SOON).await?;
-        control_plane.set_subscriptions(&integration.id, subscriptions(n))?;
+        control_plane.set_subscriptions(&integration.id, subscriptions(wanted))?;
         let mut round = self.throughput_of(&mut stage, &events, n_events).await?;
         let process = stage.measured.process();
         // What the load took is given back soon.
@@ -53,10 +62,19 @@ impl Bench {
     }
 }
 
-fn subscriptions(n: usize) -> Value {
-    let others = (1..n).map(|nth| format!("sh.keptn.event.task{nth}.triggered"));
-    let all = others.chain([SUBJECT.to_owned()]).enumerate().map(|(nth, event)| {
-        json!({ "id": format!("id-{nth}"), "event": event, "filter": { "projects": [], "stages": [], "services": [] } })
-    });
-    all.collect()
+/// As many of one type as of another, each for its project; the last is the one that matches.
+fn subscriptions(Wanted { n, n_types }: Wanted) -> Value {
+    let subscription = |left: usize| {
+        let event = match left % n_types {
+            0 => SUBJECT.to_owned(),
+            ty => format!("sh.keptn.event.task{ty}.triggered"),
+        };
+        let project = match left {
+            0 => PASSING_PROJECT.to_owned(),
+            project => format!("project-{project}"),
+        };
+        let filter = json!({ "projects": [project], "stages": [], "services": [] });
+        json!({ "id": format!("id-{left}"), "event": event, "filter": filter })
+    };
+    (0..n).rev().map(subscription).collect()
 }

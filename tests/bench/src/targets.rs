@@ -254,6 +254,7 @@ pub(crate) const TARGETS: &[Target] = &[
             than: core("1 KB, chain of 1", CpuSecondsPer100000),
             is: core("1 KB, chain of 10", CpuSecondsPer100000),
             times: MICROSECONDS / 9.0,
+            what: "per event and plugin above the first, µs",
         }
         .at_most(1.6)],
     ),
@@ -277,12 +278,21 @@ pub(crate) const TARGETS: &[Target] = &[
                 than: core("1 subscription", CpuSecondsPer100000),
                 is: core("10,000 subscriptions", CpuSecondsPer100000),
                 times: MICROSECONDS,
+                what: "per event, above 1 subscription, µs",
             }
             .at_most(2.0),
             Measure::More {
                 than: core("1 subscription", MemoryMebibytes),
                 is: core("10,000 subscriptions", MemoryMebibytes),
                 times: 1.0,
+                what: "memory above 1 subscription, MiB",
+            }
+            .at_most(8.0),
+            Measure::More {
+                than: core("1 subscription", MemoryMebibytes),
+                is: core("10,000, 100 of each type", MemoryMebibytes),
+                times: 1.0,
+                what: "memory, 100 of each type, MiB",
             }
             .at_most(8.0),
         ],
