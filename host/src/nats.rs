@@ -78,7 +78,7 @@ pub async fn connect(config: &NatsConfig, counters: Arc<Counters>) -> Result<Con
         .name("distributor")
         .retry_on_initial_connect()
         .max_reconnects(None)
-        .reconnect_delay_callback(pause_before)
+        .reconnect_delay_callback(pauses())
         .ping_interval(PING_INTERVAL)
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
         .read_buffer_capacity(READ_BUFFER_BYTES)
@@ -146,6 +146,18 @@ pub fn binary_attributes(headers: &HeaderMap) -> Option<Vec<(String, String)>> {
         }
     }
     is_event.then_some(attributes)
+}
+
+/// The client asks before the first attempt as well, which starts at once: events may wait for it.
+fn pauses() -> impl Fn(usize) -> Duration {
+    let is_first = AtomicBool::new(true);
+    move |attempt| {
+        if is_first.swap(false, Ordering::Relaxed) {
+            Duration::ZERO
+        } else {
+            pause_before(attempt)
+        }
+    }
 }
 
 fn pause_before(attempt: usize) -> Duration {
@@ -228,5 +240,20 @@ impl ConnectionLog {
     fn replace_last_error(&self, error: Option<String>) -> Option<String> {
         let mut last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut last_error, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_attempt_of_all_starts_at_once() {
+        let pause = pauses();
+        assert_eq!(pause(1), Duration::ZERO);
+        // After a loss the client counts from 1 again.
+        for attempt in [1, 1, 20] {
+            assert!(pause(attempt) >= Duration::from_millis(12), "attempt {attempt}");
+        }
     }
 }
