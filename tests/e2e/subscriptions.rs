@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use distributor::subscription::{Interest, Subscription};
-use test_support::{ProxyMode, Reply, TcpProxy, eventually};
+use test_support::{KeptnEvent, ProxyMode, Reply, TcpProxy, eventually};
 use tokio::time::interval;
 
 use crate::harness::*;
@@ -56,6 +56,33 @@ async fn a_copy_is_delivered_only_if_the_first_was_not() {
     }
 
     assert_eq!(peers.delivered_ids(5).await, ["copied", "m1", "copied", "m2", "m3"]);
+}
+
+#[tokio::test]
+async fn many_event_types_are_received_over_one_subject_and_only_those_delivered() {
+    let peers = Peers::start().await;
+    let app = peers
+        .app_interested_in(subscriptions(&[("id", TASK_TRIGGERED)]), &[])
+        .await;
+    let many = (0..300).map(|number| {
+        let event = format!("sh.keptn.event.task{number}.triggered");
+        subscription(&format!("id{number}"), &event)
+    });
+
+    app.change_interest(Interest::subscriptions(many.collect()));
+    peers.wait_for_listening(TASK_TRIGGERED, 0).await;
+    peers.wait_for_listening("sh.keptn.event.*.triggered", 1).await;
+    for (id, task) in [("e1", "other"), ("e2", "task7"), ("e3", "task300"), ("e4", "task299")] {
+        let ty = format!("sh.keptn.event.{task}.triggered");
+        let event = KeptnEvent {
+            ty: ty.clone(),
+            ..event_in("key", id)
+        };
+        peers.publish_bytes(&ty, event.to_bytes()).await;
+    }
+
+    let delivered = ids_and_subscriptions(&peers.delivered(2).await);
+    assert_eq!(delivered, [owned("e2", "id7"), owned("e4", "id299")]);
 }
 
 #[tokio::test]
