@@ -17,6 +17,9 @@ use crate::stage::{Bench, Stage, mebibytes, number, seconds};
 /// Events before those that count, where speed is measured.
 const N_WARM_UP: usize = 2_000;
 
+/// When a program that started is at rest.
+const AFTER_START: Duration = Duration::from_secs(3);
+
 impl Bench {
     /// Speed, processor time, and what was lost on the way.
     pub(crate) async fn throughput(&self, program: Program<'_>, load: Load, n_events: usize) -> anyhow::Result<Round> {
@@ -96,6 +99,8 @@ impl Bench {
         let events = Events::render(load, self.clock)?;
         let mut stage = self.set_up(program, 0, &events).await?;
         stage.warm_up(&events, 1).await?;
+        // What a start leaves for later is done by then.
+        tokio::time::sleep(AFTER_START).await;
 
         let process = stage.measured.process();
         let cpu_before = process.cpu_seconds()?;
