@@ -25,7 +25,7 @@ use crate::metrics::Counters;
 use crate::nats;
 use crate::receipt::Receipt;
 use crate::source::{SERVER_ENDS_NOW, SourceKind, structured};
-use crate::subject::{Subject, common, is_wildcard};
+use crate::subject::Subject;
 use crate::trace::TraceContext;
 
 /// Events that may wait in memory. A burst of 20,000 events of 1 KB fits.
@@ -36,8 +36,6 @@ const MAX_BYTES: usize = 24 << 20;
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The same at the end; before, it is asked again after this.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// The client keeps a queue of some 10 KiB for each subject, used or not.
-const MAX_SUBJECTS: usize = 256;
 /// Losses are logged at most this often.
 const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -67,7 +65,7 @@ pub(super) async fn run(
     let dispatching = tokio::spawn(dispatch_all(receiver, dispatcher));
     let mut readers: BTreeMap<Subject, Reader> = BTreeMap::new();
     loop {
-        let wanted = few(subjects.borrow_and_update().clone());
+        let wanted = subjects.borrow_and_update().clone();
         let changes = plan(readers.keys(), &wanted);
         // New before old: where a wider subject replaces a narrower one, nothing falls into a gap.
         let mut added = Vec::with_capacity(changes.added.len());
@@ -151,18 +149,6 @@ async fn is_confirmed(client: &Client, shutdown: &CancellationToken) -> bool {
 }
 
 /// What has to change so that `current` becomes `wanted`. What is in both stays untouched.
-/// The same, or where it is too many the narrowest subject that covers all: what nobody asked for is dropped after receipt.
-/// Subjects that have nothing in common stay as they are, rather than that everything on the server is received.
-fn few(wanted: BTreeSet<Subject>) -> BTreeSet<Subject> {
-    if wanted.len() <= MAX_SUBJECTS {
-        return wanted;
-    }
-    match common(&wanted).filter(|common| !common.tokens().next().is_none_or(is_wildcard)) {
-        Some(common) => BTreeSet::from([common]),
-        None => wanted,
-    }
-}
-
 fn plan<'a>(current: impl Iterator<Item = &'a Subject>, wanted: &BTreeSet<Subject>) -> Changes {
     let current: BTreeSet<_> = current.cloned().collect();
     Changes {
@@ -274,20 +260,5 @@ mod tests {
         check(&["a", "b"], &["b", "a"], &[], &[]);
         check(&["a", "b"], &["b", "c"], &["c"], &["a"]);
         check(&["a"], &[], &[], &["a"]);
-    }
-
-    #[test]
-    fn many_subjects_become_what_they_have_in_common_if_they_have() {
-        let numbered = |n: usize, pattern: &str| -> BTreeSet<Subject> {
-            let subjects = (0..n).map(|number| pattern.replace('#', &number.to_string()));
-            subjects.map(|subject| Subject::pattern(&subject).unwrap()).collect()
-        };
-        let keptn = "sh.keptn.event.task#.triggered";
-        let at_limit = numbered(MAX_SUBJECTS, keptn);
-        assert_eq!(few(at_limit.clone()), at_limit);
-        let above = numbered(MAX_SUBJECTS + 1, keptn);
-        assert_eq!(few(above), subjects(&["sh.keptn.event.*.triggered"]));
-        let foreign = numbered(MAX_SUBJECTS + 1, "tenant#.task");
-        assert_eq!(few(foreign.clone()), foreign, "not the subjects of all tenants");
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod core;
 pub mod jetstream;
 mod overview;
 pub mod remote;
+mod widening;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::jetstream::Settling;
 use self::jetstream::{Filter, Settings, StreamSource};
 pub use self::overview::{MemoryReport, Overview, SourceKind, StreamReport};
+use self::widening::few;
 use crate::config::{DeliveryMode, JetStreamConfig};
 use crate::dispatch::Dispatcher;
 use crate::event::{EventBuilder, Malformed};
@@ -275,7 +277,11 @@ impl Planner {
         }
         self.unstored.clone_from(&plan.unstored);
         let waits = self.sources.config.mode == DeliveryMode::JetStream || !is_known;
-        let core = if waits { BTreeSet::new() } else { cover(&plan.unstored) };
+        let core = if waits {
+            BTreeSet::new()
+        } else {
+            few(cover(&plan.unstored), plan.streams.values().flatten())
+        };
         let before = self.core_subjects.borrow().clone();
         let leaves_core = before.difference(&core).next().is_some() && !plan.streams.is_empty();
         if leaves_core {
