@@ -89,6 +89,17 @@ async fn every_status_but_2xx_is_tried_again_or_ends_as_a_dead_letter() {
 }
 
 #[tokio::test]
+async fn user_and_password_of_the_recipients_url_are_sent_as_a_header() {
+    let peers = Peers::start().await;
+    let _process = peers
+        .process(&[ALL_TOPICS, ("PUBSUB_RECIPIENT", "http://me:p%40ss%3Aword@127.0.0.1")])
+        .await;
+    peers.publish(&event("e")).await;
+    let delivered = peers.delivered(1).await;
+    assert_eq!(delivered[0].header("authorization"), Some("Basic bWU6cEBzczp3b3Jk"));
+}
+
+#[tokio::test]
 async fn the_statuses_to_try_again_on_can_be_chosen() {
     let peers = Peers::start().await;
     let answers = [200, 404, 418, 200];

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT};
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -13,6 +16,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::percent_decode_str;
 
 use super::body::{Body, Outgoing};
 use crate::config::{DeliveryConfig, OnTimeout};
@@ -40,6 +44,8 @@ const MAX_EXCERPT_BYTES: usize = 256;
 pub(crate) struct Recipient {
     client: Connections,
     uri: Uri,
+    /// User and password of its URL.
+    authorization: Option<HeaderValue>,
     /// Whether a proxy of the environment gets the requests.
     is_proxied: bool,
     /// What it wants to see.
@@ -143,9 +149,11 @@ impl Recipient {
             connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
             Connections::Plain(client.build(connector))
         };
+        let (uri, authorization) = taken_apart(&config.recipient);
         Self {
             client,
-            uri: config.recipient.clone(),
+            uri,
+            authorization,
             is_proxied,
             proxy_authorization,
             timeout: config.timeout,
@@ -231,6 +239,9 @@ impl Recipient {
         if let Some(trace) = trace {
             trace.put_into(headers);
         }
+        if let Some(authorization) = &self.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
         if let Some(authorization) = &self.proxy_authorization {
             headers.insert(PROXY_AUTHORIZATION, authorization.clone());
         }
@@ -254,8 +265,30 @@ impl Recipient {
         let base = url::Url::parse(&self.uri.to_string()).ok()?;
         let target = base.join(location.to_str().ok()?).ok()?;
         let same_origin = target.origin() == base.origin();
-        same_origin.then(|| target.as_str().parse().ok()).flatten()
+        let uri = target.as_str().parse().ok().filter(|_| same_origin)?;
+        Some(taken_apart(&uri).0)
     }
+}
+
+/// The URI without user and password, which would stand in lines of the client, and what they make as a header: the
+/// original sends it, too.
+fn taken_apart(uri: &Uri) -> (Uri, Option<HeaderValue>) {
+    let userinfo = uri
+        .authority()
+        .and_then(|authority| authority.as_str().rsplit_once('@'));
+    let (Some((userinfo, host)), Some(scheme)) = (userinfo, uri.scheme_str()) else {
+        return (uri.clone(), None);
+    };
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let Ok(plain) = format!("{scheme}://{host}{path}").parse() else {
+        return (uri.clone(), None);
+    };
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let pair = [user, password].map(|text| percent_decode_str(text).collect::<Vec<u8>>());
+    let encoded = BASE64_STANDARD.encode(pair.join(&b':'));
+    let mut value = HeaderValue::from_str(&format!("Basic {encoded}")).expect("base64 is plain ASCII");
+    value.set_sensitive(true);
+    (plain, Some(value))
 }
 
 /// The value of `Retry-After`: seconds or a date (RFC 9110, section 10.2.3). What is neither asks for nothing.
