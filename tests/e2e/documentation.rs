@@ -144,6 +144,7 @@ impl Site {
             .env("PUBSUB_GROUP", "group")
             .env("DISABLE_REGISTRATION", "true")
             .env("API_PROXY_PORT", "0")
+            .env("ADMIN_BIND", "127.0.0.1:0")
             .env("CONTROL", &self.control)
             .kill_on_drop(true);
         let output = timeout(Duration::from_mins(1), command.output()).await;
@@ -179,7 +180,7 @@ fn folder() -> TempDir {
     command("commands/cargo", "[ \"$*\" = 'build --release -p distributor' ]");
     command(
         "target/release/distributor",
-        &format!("timeout --preserve-status 1 {BINARY}"),
+        &format!("timeout --foreground --preserve-status 1 {BINARY}"),
     );
     command(
         "commands/kubectl",

@@ -36,6 +36,9 @@ async fn a_changed_config_map_takes_effect_without_a_restart() {
     let lines = lines_with(&rig.process, "plugins replaced");
     assert_eq!(lines.len(), 2, "{lines:#?}");
     assert!(lines[1].contains("generation=3 previous=2"), "{lines:#?}");
+    // An event arrives before its line.
+    let is_written = async || lines_with(&rig.process, " delivered ").len() >= 3;
+    eventually(SOON, is_written).await.unwrap();
     let delivered = lines_with(&rig.process, " delivered ");
     let generations = delivered.iter().map(|line| line.rsplit('=').next().unwrap());
     assert_eq!(generations.collect::<Vec<_>>(), ["1", "2", "3"]);
