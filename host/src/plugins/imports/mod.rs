@@ -4,6 +4,8 @@
 //! Set up by [`super::instance`]. What has to outlive instances and chains is in [`kept`].
 
 mod config;
+#[cfg(test)]
+mod fuzz;
 pub(super) mod kept;
 pub(super) mod line_rate;
 mod logging;

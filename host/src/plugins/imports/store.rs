@@ -93,6 +93,17 @@ impl Store {
         })
     }
 
+    /// What all entries take of the quota, counted anew.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.with_live(|entries| {
+            let sizes = entries.by_key.iter().map(|(key, entry)| size(key, &entry.value));
+            let bytes = sizes.sum();
+            assert_eq!(entries.bytes, bytes, "the count is kept");
+            bytes
+        })
+    }
+
     /// Works on the entries that have not expired.
     fn with_live<R>(&self, work: impl FnOnce(&mut Entries) -> R) -> R {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
