@@ -34,7 +34,7 @@ demo: servers ## Show an event on its way from NATS to a service, filtered by co
 	@$(target_dir)/debug/demo $(ARGS)
 
 .PHONY: test
-test: setup lint deploy-check reproducible guests examples image ## Run everything that CI runs
+test: setup lint deploy-check reproducible guests examples image sbom fuzz ## Run everything that CI runs
 	$(call step,tests)
 	@tests/support/run-tests.sh
 
@@ -44,9 +44,9 @@ soak: setup guests ## Run the tests of lost events, of swaps and of leaking plug
 	@SOAK=1 cargo test --release --package distributor --test e2e -- jetstream:: plugin_recycling:: plugin_slow:: plugin_swaps:: --test-threads=1 --nocapture
 
 .PHONY: fuzz
-fuzz: servers ## Feed damaged input to all that reads what comes from outside (5 min for each target; options: FUZZ_SECONDS=)
+fuzz: ## Feed damaged input to all that reads what comes from outside (a minute for each target; options: FUZZ_SECONDS=)
 	$(call step,fuzz)
-	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),300) cargo test --package distributor --lib -- fuzz:: --nocapture
+	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) cargo test --package distributor --lib -- fuzz:: --test-threads=16
 
 .PHONY: lint
 lint: ## Check format, clippy, documentation and dependencies
@@ -57,7 +57,7 @@ lint: ## Check format, clippy, documentation and dependencies
 	$(call step,documentation)
 	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 	$(call step,dependencies)
-	@tests/support/install-cargo-deny.sh
+	@tests/support/install-cargo-tool.sh cargo-deny 0.20.2
 	@tests/support/check-dependencies.sh
 
 .PHONY: deploy-check
@@ -65,6 +65,12 @@ deploy-check: ## Render what is in deploy/ and check it against the schemas of K
 	$(call step,deployment)
 	@tests/support/install-deploy-tools.sh
 	@tests/support/check-deploy.sh
+
+.PHONY: sbom
+sbom: ## Write what the image is made of into target/sbom (CycloneDX)
+	$(call step,bill of materials)
+	@tests/support/install-cargo-tool.sh cargo-cyclonedx 0.5.9
+	@PATH="$(target_dir)/tools/bin:$$PATH" deploy/sbom.sh $(target_dir)/sbom
 
 .PHONY: image
 image: ## Make the root file system of the image, in target/image

@@ -14,6 +14,7 @@ use test_support::{
 };
 
 use super::memory_group::MemoryGroup;
+use super::target;
 use crate::harness::{PluginFolder, SOON, TASK_TRIGGERED, exit_code, lines_with};
 
 /// Of the manifests in `deploy/`, for the default filter and a stream.
@@ -172,16 +173,7 @@ impl Site {
 
 /// The root file system that `make image` has made.
 fn image() -> PathBuf {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "where the image is is the test command's business, not configuration"
-    )]
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    let target = target.map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-        PathBuf::from,
-    );
-    let root = target.join("image");
+    let root = target().join("image");
     assert!(
         root.join("distributor").exists(),
         "`make image` makes {}",
