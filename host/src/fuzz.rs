@@ -1,7 +1,8 @@
 //! Feeds damaged input to whatever reads what comes from outside, for some time. Only in tests, on stable Rust: it knows
 //! nothing of coverage, but keeps what was taken and goes on from there.
 //!
-//! Called by the modules named `fuzz`. A moment each in every run of the tests; `make fuzz` gives them minutes.
+//! Called by the modules named `fuzz`. A moment each in a plain `cargo test`; `make fuzz` gives each a minute, or what
+//! `FUZZ_SECONDS` says, and is a step of `make test`.
 
 use std::time::Duration;
 
