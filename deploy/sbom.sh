@@ -19,7 +19,8 @@ write() {
         --no-build-deps --target "$target" --override-filename "$name"
     local file="${package##*/}"
     if [ "$file" = host ]; then file=distributor; fi
-    mv "$package/$name.json" "$folder/$file.cdx.json"
+    # Where it was built is nobody's business, and differs from machine to machine.
+    sed "s|$PWD||g" "$package/$name.json" > "$folder/$file.cdx.json"
     clean_up
     echo "$folder/$file.cdx.json"
 }
