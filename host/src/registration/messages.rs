@@ -3,7 +3,9 @@
 //! Used by [`super`]. Lists that are `null`, members that are missing or not known, and empty ids are taken: control
 //! planes of all ages send them.
 
+use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 use crate::config::{FilterLists, RegistrationConfig, Workload};
 use crate::subject::{Subject, SubjectError};
@@ -71,11 +73,16 @@ struct Registered {
 
 /// The part of the answer to a heartbeat that matters.
 #[derive(Debug, Deserialize)]
-struct Beaten {
+struct Beaten<'a> {
     /// Has to be there, if only as `null`: JSON of another kind must not look like an empty list.
-    #[serde(deserialize_with = "or_default")]
-    subscriptions: Vec<Record>,
+    #[serde(borrow)]
+    subscriptions: &'a RawValue,
 }
+
+/// A list of subscriptions as the control plane wrote it. There may be ten thousand, which are the same with each heartbeat:
+/// as text they take least, and are compared without being read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Listed(Bytes);
 
 impl<'a> Integration<'a> {
     /// The integration of the configuration.
@@ -121,25 +128,63 @@ impl Record {
     }
 
     /// The same, to be asked for again: the control plane gives it an id of its own.
-    pub(super) fn without_id(&self) -> Self {
+    pub(super) fn without_id(self) -> Self {
         Self {
             id: String::new(),
-            ..self.clone()
+            ..self
         }
     }
 
     /// What to match events against.
     ///
     /// # Errors
-    /// Why there can be no such events.
-    pub(super) fn to_subscription(&self) -> Result<Subscription, SubjectError> {
+    /// Why there can be no such events, and their type.
+    pub(super) fn into_subscription(self) -> Result<Subscription, (String, SubjectError)> {
+        let event = match Subject::pattern(&self.event) {
+            Ok(event) => event,
+            Err(error) => return Err((self.event, error)),
+        };
+        let RecordFilter {
+            mut projects,
+            mut stages,
+            mut services,
+        } = self.filter;
+        // They stay for as long as the subscription.
+        for list in [&mut projects, &mut stages, &mut services] {
+            list.shrink_to_fit();
+        }
         Ok(Subscription {
-            id: self.id.clone(),
-            event: Subject::pattern(&self.event)?,
-            projects: self.filter.projects.clone(),
-            stages: self.filter.stages.clone(),
-            services: self.filter.services.clone(),
+            id: self.id,
+            event,
+            projects,
+            stages,
+            services,
         })
+    }
+}
+
+impl Listed {
+    /// The list in the answer to a heartbeat.
+    ///
+    /// # Errors
+    /// Why it is not such an answer.
+    pub(super) fn in_answer(answer: &Bytes) -> Result<Self, String> {
+        let beaten: Beaten<'_> = serde_json::from_slice(answer).map_err(|error| error.to_string())?;
+        Ok(Self(answer.slice_ref(beaten.subscriptions.get().as_bytes())))
+    }
+
+    /// The subscriptions.
+    ///
+    /// # Errors
+    /// Why it is no such list.
+    pub(super) fn records(&self) -> Result<Vec<Record>, String> {
+        let records: Option<_> = serde_json::from_slice(&self.0).map_err(|error| error.to_string())?;
+        Ok(records.unwrap_or_default())
+    }
+
+    /// The same without the answer that it was part of.
+    pub(super) fn alone(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
     }
 }
 
@@ -153,15 +198,6 @@ pub(super) fn registered_id(answer: &[u8]) -> Result<String, String> {
         return Err("it has no id for the integration".to_owned());
     }
     Ok(registered.id)
-}
-
-/// The subscriptions in the answer to a heartbeat.
-///
-/// # Errors
-/// Why it is not such an answer.
-pub(super) fn subscriptions(answer: &[u8]) -> Result<Vec<Record>, String> {
-    let beaten: Beaten = serde_json::from_slice(answer).map_err(|error| error.to_string())?;
-    Ok(beaten.subscriptions)
 }
 
 /// `null` is the same as nothing.

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::messages::{Integration, Record};
+use self::messages::{Integration, Listed, Record};
 use crate::config::{ApiService, Config, RegistrationConfig, Workload};
 use crate::keptn_api::{Call, CallError, KeptnApi};
 use crate::subscription::Interest;
@@ -46,11 +46,17 @@ pub struct Registration {
     /// The id that the control plane gave.
     id: watch::Sender<Option<Arc<str>>>,
     /// What the control plane said last.
-    known: Option<Vec<Record>>,
+    known: Option<Listed>,
     /// Events of subscriptions that can never come, and of which that was said.
     reported: BTreeSet<String>,
     trouble: Option<Trouble>,
     state: watch::Sender<RegistrationState>,
+}
+
+/// Another list than before.
+struct Change {
+    list: Listed,
+    records: Vec<Record>,
 }
 
 /// How the registration is, for whoever looks at it.
@@ -204,10 +210,12 @@ impl Registration {
                 self.beat().await
             };
             match beaten {
-                Ok(subscriptions) => {
+                Ok(change) => {
                     n_failed = 0;
                     self.state.send_modify(RegistrationState::answered);
-                    self.learn(subscriptions);
+                    if let Some(change) = change {
+                        self.learn(change);
+                    }
                     if self.trouble.take().is_some() {
                         tracing::info!("the control plane answers heartbeats again");
                     }
@@ -225,7 +233,7 @@ impl Registration {
                         );
                     }
                     if !self.interest.borrow().is_known() {
-                        self.publish(&self.initial.clone());
+                        self.publish(self.initial.clone());
                     }
                 }
             }
@@ -235,7 +243,7 @@ impl Registration {
     }
 
     /// One heartbeat. An integration that the control plane does not know any more is registered again.
-    async fn beat(&self) -> Result<Vec<Record>, CallError> {
+    async fn beat(&self) -> Result<Option<Change>, CallError> {
         match self.ping().await {
             Err(CallError::Status { status, message, .. }) if status == StatusCode::NOT_FOUND => {
                 tracing::warn!(
@@ -250,9 +258,10 @@ impl Registration {
 
     /// Registers with the last known subscriptions, so that those made in the Bridge are not lost, and asks for their
     /// new ids.
-    async fn register_again(&self) -> Result<Vec<Record>, CallError> {
-        let known = self.known.as_ref().unwrap_or(&self.initial);
-        let wanted: Vec<_> = known.iter().map(Record::without_id).collect();
+    async fn register_again(&self) -> Result<Option<Change>, CallError> {
+        let known = self.known.as_ref().and_then(|known| known.records().ok());
+        let known = known.unwrap_or_else(|| self.initial.clone());
+        let wanted: Vec<_> = known.into_iter().map(Record::without_id).collect();
         self.register(&wanted).await?;
         self.ping().await
     }
@@ -279,11 +288,20 @@ impl Registration {
         Ok(id)
     }
 
-    async fn ping(&self) -> Result<Vec<Record>, CallError> {
+    /// What has changed since the last answer, if anything has.
+    async fn ping(&self) -> Result<Option<Change>, CallError> {
         let id = self.id.borrow().clone().unwrap_or_default();
         let id = utf8_percent_encode(&id, IN_PATH);
         let answer = self.call(Method::PUT, &format!("{PATH}/{id}/ping"), Vec::new()).await?;
-        messages::subscriptions(&answer).map_err(CallError::Answer)
+        let list = Listed::in_answer(&answer).map_err(CallError::Answer)?;
+        if self.known.as_ref() == Some(&list) {
+            return Ok(None);
+        }
+        let records = list.records().map_err(CallError::Answer)?;
+        Ok(Some(Change {
+            list: list.alone(),
+            records,
+        }))
     }
 
     async fn call(&self, method: Method, path: &str, body: Vec<u8>) -> Result<bytes::Bytes, CallError> {
@@ -298,25 +316,27 @@ impl Registration {
     }
 
     /// Takes over what the control plane says.
-    fn learn(&mut self, subscriptions: Vec<Record>) {
-        if self.known.as_ref() == Some(&subscriptions) {
+    fn learn(&mut self, Change { list, records }: Change) {
+        let known = self.known.replace(list).and_then(|known| known.records().ok());
+        // It was only written in another way.
+        if known.as_ref() == Some(&records) {
             return;
         }
         self.reported
-            .retain(|event| subscriptions.iter().any(|record| record.event == *event));
-        self.publish(&subscriptions);
-        self.known = Some(subscriptions);
+            .retain(|event| records.iter().any(|record| record.event == *event));
+        self.publish(records);
     }
 
     /// All of them at once. A subscription that no event can match is left out.
-    fn publish(&mut self, records: &[Record]) {
+    fn publish(&mut self, records: Vec<Record>) {
         let mut subscriptions = Vec::with_capacity(records.len());
         for record in records {
-            match record.to_subscription() {
+            match record.into_subscription() {
                 Ok(subscription) => subscriptions.push(subscription),
-                Err(error) => {
-                    if self.reported.insert(record.event.clone()) {
-                        tracing::warn!(event = record.event, %error, "a subscription is left out: no event can match it");
+                Err((event, error)) => {
+                    if !self.reported.contains(&event) {
+                        tracing::warn!(event, %error, "a subscription is left out: no event can match it");
+                        self.reported.insert(event);
                     }
                 }
             }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::messages::{Integration, Record, registered_id, subscriptions};
+use super::messages::{Integration, Listed, Record, registered_id};
 use super::{jittered, pause_after};
 use crate::config;
 
@@ -95,6 +95,10 @@ fn an_answer_to_a_registration_has_an_id() {
     check("", None);
 }
 
+fn subscriptions(answer: &str) -> Result<Vec<Record>, String> {
+    Listed::in_answer(&answer.to_owned().into())?.records()
+}
+
 #[test]
 fn an_answer_to_a_heartbeat_is_taken_with_null_lists_empty_ids_and_unknown_members() {
     let answer = r#"{"id":"i","name":"my-svc","metadata":{"lastseen":"2023-12-21T10:00:00.123Z","odd":1},"new":{},
@@ -104,8 +108,8 @@ fn an_answer_to_a_heartbeat_is_taken_with_null_lists_empty_ids_and_unknown_membe
         {"id":"","event":"sh.keptn.event.*.finished","filter":{"projects":[],"stages":null}},
         {"event":"sh.keptn.>","filter":null},
         {"id":null,"event":"a b"}]}"#;
-    let records = subscriptions(answer.as_bytes()).unwrap();
-    let taken: Vec<_> = records.iter().map(Record::to_subscription).collect();
+    let records = subscriptions(answer).unwrap();
+    let taken: Vec<_> = records.into_iter().map(Record::into_subscription).collect();
     let first = taken[0].as_ref().unwrap();
     assert_eq!(
         (first.id.as_str(), first.event.as_str()),
@@ -124,7 +128,7 @@ fn an_answer_to_a_heartbeat_is_taken_with_null_lists_empty_ids_and_unknown_membe
 #[test]
 fn only_what_has_subscriptions_is_an_answer_to_a_heartbeat() {
     let check = |answer: &str, expected: Option<usize>| {
-        let n = subscriptions(answer.as_bytes()).ok().map(|records| records.len());
+        let n = subscriptions(answer).ok().map(|records| records.len());
         assert_eq!(n, expected, "{answer}");
     };
     check(r#"{"id":"i","subscriptions":null}"#, Some(0));
@@ -143,9 +147,9 @@ fn only_what_has_subscriptions_is_an_answer_to_a_heartbeat() {
 #[test]
 fn what_is_asked_for_again_has_no_ids() {
     let answer = r#"{"subscriptions":[{"id":"s1","event":"a.b","filter":{"projects":["p"],"stages":null}}]}"#;
-    let again: Vec<_> = subscriptions(answer.as_bytes())
+    let again: Vec<_> = subscriptions(answer)
         .unwrap()
-        .iter()
+        .into_iter()
         .map(Record::without_id)
         .collect();
     assert_eq!(
