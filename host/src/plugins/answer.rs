@@ -4,6 +4,7 @@
 //! ([`super::workbench`]).
 
 use super::context::Context;
+use super::convert::Lowered;
 use super::error::PluginError;
 use super::plugin::{Outcome, Plugin, Verdict};
 use super::publish::{Origin, Published};
@@ -60,8 +61,9 @@ impl Plugin {
         if !self.wants(event) {
             return Ok(Answer::NotCalled);
         }
+        let mut lowered = Lowered::new(event);
         if self.has_filter()
-            && let Verdict::Drop(reason) = self.evaluate(event, context).await?
+            && let Verdict::Drop(reason) = self.evaluate(&mut lowered, context).await?
         {
             return Ok(Answer::Drop(reason));
         }
@@ -73,7 +75,7 @@ impl Plugin {
             subscription: context.subscription,
             position: 0,
         };
-        Ok(match self.apply(event, context, &origin).await? {
+        Ok(match self.apply(&mut lowered, context, &origin).await? {
             Outcome::Keep => Answer::Keep,
             Outcome::Replace { forwarded, published } => Answer::Replace { forwarded, published },
         })

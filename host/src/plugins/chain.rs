@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::capture::{Capture, Trace};
 use super::context::Context;
+use super::convert::Lowered;
 use super::error::PluginError;
 use super::limits::{LimitReached, Made};
 use super::plugin::{Outcome, Plugin, Verdict};
@@ -176,9 +177,10 @@ impl Chain {
     async fn fate(&self, run: &mut Run<'_>) -> Result<Fate, Box<PluginError>> {
         // None: nothing has changed the event yet, and nothing is copied.
         let mut replaced: Option<Vec<Event>> = None;
+        let mut root = Lowered::new(run.root);
         for slot in &self.slots {
             let Some(events) = replaced.take() else {
-                match run.at(slot, run.root, 0, None).await? {
+                match run.at(slot, &mut root, 0, None).await? {
                     Fate::Unchanged => {}
                     Fate::Replaced(events) => replaced = Some(events),
                     dropped @ Fate::Dropped { .. } => return Ok(dropped),
@@ -189,7 +191,10 @@ impl Chain {
             let mut last_drop = None;
             let mut made = Made::default();
             for (position, part) in events.into_iter().enumerate() {
-                match run.at(slot, &part, position, Some(&mut made)).await? {
+                match run
+                    .at(slot, &mut Lowered::new(&part), position, Some(&mut made))
+                    .await?
+                {
                     Fate::Unchanged => next.push(part),
                     Fate::Replaced(parts) => next.extend(parts),
                     dropped @ Fate::Dropped { .. } => last_drop = Some(dropped),
@@ -226,15 +231,16 @@ impl Run<'_> {
     async fn at(
         &mut self,
         slot: &Slot,
-        event: &Event,
+        lowered: &mut Lowered<'_>,
         position: usize,
         made: Option<&mut Made>,
     ) -> Result<Fate, Box<PluginError>> {
+        let event = lowered.event();
         let direction = self.context.direction;
         let enforced = slot.enforced(self.root, direction);
         let n_published = self.published.len();
         let fate = match enforced {
-            Some(plugin) => self.pass(plugin, event, position).await,
+            Some(plugin) => self.pass(plugin, lowered, position).await,
             None => Ok(Fate::Unchanged),
         };
         if let (Some(plugin), Ok(fate), Some(made)) = (enforced, &fate, made) {
@@ -258,13 +264,19 @@ impl Run<'_> {
 
     /// Runs one event through one plugin, and does as the plugin's settings say when it fails. `position` is the event's
     /// among those that the plugin gets.
-    async fn pass(&mut self, plugin: &Plugin, event: &Event, position: usize) -> Result<Fate, Box<PluginError>> {
+    async fn pass(
+        &mut self,
+        plugin: &Plugin,
+        lowered: &mut Lowered<'_>,
+        position: usize,
+    ) -> Result<Fate, Box<PluginError>> {
+        let event = lowered.event();
         if !plugin.wants(event) {
             return Ok(Fate::Unchanged);
         }
         let health = plugin.health();
         let error = match health.admit() {
-            Ok(probe) => match self.traced(plugin, event, position).await {
+            Ok(probe) => match self.traced(plugin, lowered, position).await {
                 Ok(fate) => {
                     if matches!(fate, Fate::Dropped { .. }) {
                         plugin.usage().dropped.increment();
@@ -297,27 +309,38 @@ impl Run<'_> {
     }
 
     /// Calls the plugin, and writes down what it says where that is wanted.
-    async fn traced(&mut self, plugin: &Plugin, event: &Event, position: usize) -> Result<Fate, PluginError> {
+    async fn traced(
+        &mut self,
+        plugin: &Plugin,
+        lowered: &mut Lowered<'_>,
+        position: usize,
+    ) -> Result<Fate, PluginError> {
         let name = || format!("plugin {}", plugin.name());
         let span = self.context.span.and_then(|span| span.child(Kind::Internal, name));
         if self.trace.is_none() && span.is_none() {
-            return self.call(plugin, event, position).await;
+            return self.call(plugin, lowered, position).await;
         }
         let (start, n_published) = (Instant::now(), self.published.len());
-        let fate = self.call(plugin, event, position).await;
+        let fate = self.call(plugin, lowered, position).await;
         if let Some(span) = span {
             end(span, plugin, &fate);
         }
         if let Some(trace) = &mut self.trace {
-            trace.step(plugin, event, start.elapsed(), &fate, &self.published[n_published..]);
+            trace.step(
+                plugin,
+                lowered.event(),
+                start.elapsed(),
+                &fate,
+                &self.published[n_published..],
+            );
         }
         fate
     }
 
     /// Calls the hooks of one plugin: the filter first.
-    async fn call(&mut self, plugin: &Plugin, event: &Event, position: usize) -> Result<Fate, PluginError> {
+    async fn call(&mut self, plugin: &Plugin, lowered: &mut Lowered<'_>, position: usize) -> Result<Fate, PluginError> {
         if plugin.has_filter()
-            && let Verdict::Drop(reason) = plugin.evaluate(event, self.context).await?
+            && let Verdict::Drop(reason) = plugin.evaluate(lowered, self.context).await?
         {
             let by = Arc::clone(plugin.name());
             return Ok(Fate::Dropped { by, reason });
@@ -330,13 +353,13 @@ impl Run<'_> {
             subscription: self.context.subscription,
             position,
         };
-        Ok(match plugin.apply(event, self.context, &origin).await? {
+        Ok(match plugin.apply(lowered, self.context, &origin).await? {
             Outcome::Keep => Fate::Unchanged,
             Outcome::Replace { forwarded, published } => {
                 let has_published = !published.is_empty();
                 for one in &published {
                     let is_within_limits = self.made_to_publish.add(one.event.bytes().len());
-                    is_within_limits.map_err(|limit| plugin.made_too_much(event, limit))?;
+                    is_within_limits.map_err(|limit| plugin.made_too_much(lowered.event(), limit))?;
                 }
                 self.published.extend(published);
                 if !forwarded.is_empty() {

@@ -10,6 +10,7 @@ use super::bindings::keptn::distributor::types::{
     EventContext, EventDataParam, EventDataResult, ExtensionParam, Subscription as WitSubscription,
 };
 use super::context::{Context, Direction};
+use super::output::Call;
 use crate::event::{AttributeValue, Data, Event, EventBuilder, Malformed, Member, Payload, is_json_type};
 use crate::json::Kind;
 use crate::subscription::Subscription;
@@ -31,25 +32,35 @@ const FIELDS: [&str; 10] = [
 /// The specification recommends 20 and sets no limit.
 const MAX_EXTENSION_NAME_BYTES: usize = 100;
 
-/// The parts of an event that go into a hook. It owns what had to be decoded; the records borrow from it while the
-/// call runs.
+/// The parts of an event that go into hooks, decoded as soon as the first hook reads them, and for all hooks.
 pub(super) struct Lowered<'a> {
+    event: &'a Event,
+    names: Option<Names<'a>>,
+    optional: Option<OptionalAttributes<'a>>,
+    data: Option<LoweredData<'a>>,
+}
+
+/// What every hook gets.
+struct Names<'a> {
     id: Cow<'a, str>,
     source: Cow<'a, str>,
     ty: Cow<'a, str>,
     specversion: Cow<'a, str>,
-    subject: Option<Cow<'a, str>>,
-    time: Option<Cow<'a, str>>,
-    datacontenttype: Option<Cow<'a, str>>,
-    dataschema: Option<Cow<'a, str>>,
-    extensions: Vec<(Cow<'a, str>, Extension<'a>)>,
-    data: LoweredData<'a>,
     project: Option<Cow<'a, str>>,
     stage: Option<Cow<'a, str>>,
     service: Option<Cow<'a, str>>,
     labels: Vec<(String, String)>,
     keptn_context: Option<Cow<'a, str>>,
     triggered_id: Option<Cow<'a, str>>,
+}
+
+#[derive(Default)]
+struct OptionalAttributes<'a> {
+    subject: Option<Cow<'a, str>>,
+    time: Option<Cow<'a, str>>,
+    datacontenttype: Option<Cow<'a, str>>,
+    dataschema: Option<Cow<'a, str>>,
+    extensions: Vec<(Cow<'a, str>, Extension<'a>)>,
 }
 
 enum Extension<'a> {
@@ -66,39 +77,80 @@ enum LoweredData<'a> {
 }
 
 impl<'a> Lowered<'a> {
-    /// Takes what the hook looks at, and nothing else.
-    pub(super) fn new(event: &'a Event, reads: EventParts) -> Self {
-        let mut lowered = Self {
+    pub(super) fn new(event: &'a Event) -> Self {
+        Self {
+            event,
+            names: None,
+            optional: None,
+            data: None,
+        }
+    }
+
+    pub(super) fn event(&self) -> &'a Event {
+        self.event
+    }
+
+    /// What a hook gets that reads these parts; nothing else is looked at.
+    pub(super) fn records<'r>(&'r mut self, reads: EventParts, context: &'r Context<'r>) -> Records<'r> {
+        let event = self.event;
+        self.names.get_or_insert_with(|| Names::of(event));
+        if reads.contains(EventParts::OPTIONAL_ATTRIBUTES) {
+            self.optional.get_or_insert_with(|| OptionalAttributes::of(event));
+        }
+        if reads.contains(EventParts::DATA) {
+            self.data.get_or_insert_with(|| data(event));
+        }
+        let names = self.names.as_ref().expect("they were just set");
+        let optional = self.optional.as_ref();
+        let optional = optional.filter(|_| reads.contains(EventParts::OPTIONAL_ATTRIBUTES));
+        let data = self.data.as_ref();
+        let labels = names.labels.iter();
+        let lists = |list: fn(&Subscription) -> &Vec<String>| {
+            context.subscription.map_or_else(Vec::new, |subscription| {
+                list(subscription).iter().map(String::as_str).collect()
+            })
+        };
+        Records {
+            names,
+            optional,
+            extensions: optional.map(OptionalAttributes::extension_records).unwrap_or_default(),
+            data: data.filter(|_| reads.contains(EventParts::DATA)),
+            context,
+            labels: labels.map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+            projects: lists(|subscription| &subscription.projects),
+            stages: lists(|subscription| &subscription.stages),
+            services: lists(|subscription| &subscription.services),
+        }
+    }
+}
+
+impl<'a> Names<'a> {
+    fn of(event: &'a Event) -> Self {
+        Self {
             id: event.id(),
             source: event.source(),
             ty: event.ty(),
             specversion: event.specversion(),
-            subject: None,
-            time: None,
-            datacontenttype: None,
-            dataschema: None,
-            extensions: Vec::new(),
-            data: if reads.contains(EventParts::DATA) {
-                data(event)
-            } else {
-                LoweredData::None
-            },
             project: event.project(),
             stage: event.stage(),
             service: event.service(),
             labels: event.labels(),
             keptn_context: event.keptn_context(),
             triggered_id: event.triggered_id(),
-        };
-        if reads.contains(EventParts::OPTIONAL_ATTRIBUTES) {
-            for (name, member) in event.members() {
-                lowered.add_optional_attribute(name, member);
-            }
         }
-        lowered
+    }
+}
+
+impl<'a> OptionalAttributes<'a> {
+    fn of(event: &'a Event) -> Self {
+        let mut attributes = Self::default();
+        for (name, member) in event.members() {
+            attributes.add(name, member);
+        }
+        attributes
     }
 
-    fn add_optional_attribute(&mut self, name: Cow<'a, str>, member: Member<'a>) {
+    fn add(&mut self, name: Cow<'a, str>, member: Member<'a>) {
         match name.as_ref() {
             "subject" => self.subject = member.text(),
             "time" => self.time = member.text(),
@@ -113,7 +165,7 @@ impl<'a> Lowered<'a> {
         }
     }
 
-    pub(super) fn extension_records(&self) -> Vec<ExtensionParam<'_>> {
+    fn extension_records(&self) -> Vec<ExtensionParam<'_>> {
         let records = self.extensions.iter().map(|(name, value)| ExtensionParam {
             name,
             value: match value {
@@ -124,82 +176,72 @@ impl<'a> Lowered<'a> {
         });
         records.collect()
     }
+}
 
-    pub(super) fn label_records(&self) -> Vec<(&str, &str)> {
-        self.labels
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect()
+/// What one hook gets, in the form that the records of the contract borrow.
+pub(super) struct Records<'r> {
+    names: &'r Names<'r>,
+    optional: Option<&'r OptionalAttributes<'r>>,
+    extensions: Vec<ExtensionParam<'r>>,
+    data: Option<&'r LoweredData<'r>>,
+    context: &'r Context<'r>,
+    labels: Vec<(&'r str, &'r str)>,
+    projects: Vec<&'r str>,
+    stages: Vec<&'r str>,
+    services: Vec<&'r str>,
+}
+
+impl Records<'_> {
+    /// What the call is about, for its log.
+    pub(super) fn about(&self) -> Call<'_> {
+        Call {
+            event_id: &self.names.id,
+            keptn_context: self.names.keptn_context.as_deref().unwrap_or_default(),
+            direction: Some(self.context.direction),
+        }
     }
 
-    pub(super) fn event_record<'r>(&'r self, extensions: &'r [ExtensionParam<'r>]) -> CloudEventParam<'r> {
+    pub(super) fn event(&self) -> CloudEventParam<'_> {
         CloudEventParam {
-            id: &self.id,
-            source: &self.source,
-            type_: &self.ty,
-            specversion: &self.specversion,
-            subject: self.subject.as_deref(),
-            time: self.time.as_deref(),
-            datacontenttype: self.datacontenttype.as_deref(),
-            dataschema: self.dataschema.as_deref(),
-            extensions,
-            data: match &self.data {
-                LoweredData::None => None,
-                LoweredData::Json(text) => Some(EventDataParam::Json(text)),
-                LoweredData::Text(text) => Some(EventDataParam::Text(text)),
-                LoweredData::Binary(bytes) => Some(EventDataParam::Binary(bytes)),
+            id: &self.names.id,
+            source: &self.names.source,
+            type_: &self.names.ty,
+            specversion: &self.names.specversion,
+            subject: self.optional.and_then(|optional| optional.subject.as_deref()),
+            time: self.optional.and_then(|optional| optional.time.as_deref()),
+            datacontenttype: self.optional.and_then(|optional| optional.datacontenttype.as_deref()),
+            dataschema: self.optional.and_then(|optional| optional.dataschema.as_deref()),
+            extensions: &self.extensions,
+            data: match self.data {
+                None | Some(LoweredData::None) => None,
+                Some(LoweredData::Json(text)) => Some(EventDataParam::Json(text)),
+                Some(LoweredData::Text(text)) => Some(EventDataParam::Text(text)),
+                Some(LoweredData::Binary(bytes)) => Some(EventDataParam::Binary(bytes)),
             },
         }
     }
 
-    pub(super) fn context_record<'r>(
-        &'r self,
-        context: &'r Context<'r>,
-        labels: &'r [(&'r str, &'r str)],
-        lists: &'r SubscriptionLists<'r>,
-    ) -> EventContext<'r> {
+    pub(super) fn context(&self) -> EventContext<'_> {
         EventContext {
-            direction: match context.direction {
+            direction: match self.context.direction {
                 Direction::Incoming => WitDirection::Incoming,
                 Direction::Outgoing => WitDirection::Outgoing,
             },
-            project: self.project.as_deref(),
-            stage: self.stage.as_deref(),
-            service: self.service.as_deref(),
-            labels,
-            keptn_context: self.keptn_context.as_deref(),
-            triggered_id: self.triggered_id.as_deref(),
-            subscription: context.subscription.map(|subscription| WitSubscription {
+            project: self.names.project.as_deref(),
+            stage: self.names.stage.as_deref(),
+            service: self.names.service.as_deref(),
+            labels: &self.labels,
+            keptn_context: self.names.keptn_context.as_deref(),
+            triggered_id: self.names.triggered_id.as_deref(),
+            subscription: self.context.subscription.map(|subscription| WitSubscription {
                 id: &subscription.id,
                 event: subscription.event.as_str(),
-                projects: &lists.projects,
-                stages: &lists.stages,
-                services: &lists.services,
+                projects: &self.projects,
+                stages: &self.stages,
+                services: &self.services,
             }),
-            received_on: context.received_on,
-            receipt: context.receipt,
-        }
-    }
-}
-
-/// The filter lists of the subscription in the form that the records borrow.
-pub(super) struct SubscriptionLists<'a> {
-    projects: Vec<&'a str>,
-    stages: Vec<&'a str>,
-    services: Vec<&'a str>,
-}
-
-impl<'a> SubscriptionLists<'a> {
-    pub(super) fn new(subscription: Option<&'a Subscription>) -> Self {
-        let borrowed = |list: fn(&Subscription) -> &Vec<String>| {
-            subscription.map_or_else(Vec::new, |subscription| {
-                list(subscription).iter().map(String::as_str).collect()
-            })
-        };
-        Self {
-            projects: borrowed(|subscription| &subscription.projects),
-            stages: borrowed(|subscription| &subscription.stages),
-            services: borrowed(|subscription| &subscription.services),
+            received_on: self.context.received_on,
+            receipt: self.context.receipt,
         }
     }
 }

@@ -2,23 +2,24 @@
 //!
 //! Used by [`super::plugin`]. After any failed call an instance is dead and must be dropped.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::poll;
 use tokio::time::Instant;
 use wasmtime::component::InstancePre;
 use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use super::bindings::exports::keptn::distributor::{filter, lifecycle, transform};
 use super::bindings::keptn::distributor::types::Failure;
-use super::context::Direction;
 use super::descriptor::check_descriptor;
 use super::error::{Cause, ConfigProblem, LoadError, Misuse, one_line};
 use super::host::Host;
 use super::imports::{Shared, State};
 use super::limits::{LimitReached, MAX_HANDLES};
 use super::output::Call;
-use crate::event::Event;
 
 /// Problems of a configuration that are named; a plugin may find a million.
 const MAX_CONFIG_PROBLEMS: usize = 50;
@@ -121,16 +122,10 @@ impl Instance {
     /// Calls a hook for an event.
     pub(super) async fn call<R>(
         &mut self,
-        event: &Event,
-        direction: Direction,
+        about: Call<'_>,
         call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<R>,
     ) -> Result<R, Stopped> {
         let call_time = self.store.data().shared.settings.limits.call_time;
-        let about = Call {
-            event_id: &event.id(),
-            keptn_context: &event.keptn_context().unwrap_or_default(),
-            direction: Some(direction),
-        };
         let begun = self.store.data_mut().start_call(call_time, about);
         self.calls += 1;
         let result = limited_until(&self.host, &mut self.store, begun + call_time, call_time, call).await;
@@ -243,15 +238,23 @@ async fn limited_until<R>(
 ) -> Result<R, Stopped> {
     store.set_epoch_deadline(1);
     let _tick = host.ticker.guard();
-    // The epoch stops a guest that computes; the time-out one that waits in a host function, e.g. sleeps.
-    match tokio::time::timeout_at(ends, call(store)).await {
-        Ok(Ok(result)) => Ok(result),
-        Ok(Err(error)) => Err(Stopped {
+    // Most are through at once, and a timer costs.
+    let answered = {
+        let mut call = pin!(call(store));
+        match poll!(call.as_mut()) {
+            Poll::Ready(answered) => Some(answered),
+            // The epoch stops a guest that computes; the time-out one that waits in a host function, e.g. sleeps.
+            Poll::Pending => tokio::time::timeout_at(ends, call).await.ok(),
+        }
+    };
+    match answered {
+        Some(Ok(result)) => Ok(result),
+        Some(Err(error)) => Err(Stopped {
             cause: cause_of(&error, store.data()),
             frames: frames_of(&error),
         }),
         // It waits for the host, and is in no function of its own.
-        Err(_) => Err(Stopped {
+        None => Err(Stopped {
             cause: Cause::Limit(LimitReached::Time(call_time)),
             frames: Vec::new(),
         }),

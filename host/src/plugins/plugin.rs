@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::bindings::exports::keptn::distributor::{filter, lifecycle, transform};
 use super::blocking;
 use super::context::{Context, Direction};
-use super::convert::{Lowered, SubscriptionLists, lift};
+use super::convert::{Lowered, lift};
 use super::error::{Cause, Hook, LoadError, PluginError, one_line};
 use super::health::{Health, HealthReport};
 use super::imports::Shared;
@@ -179,20 +179,21 @@ impl Plugin {
     }
 
     /// Runs the filter hook.
-    pub(super) async fn evaluate(&self, event: &Event, context: &Context<'_>) -> Result<Verdict, PluginError> {
+    pub(super) async fn evaluate(
+        &self,
+        lowered: &mut Lowered<'_>,
+        context: &Context<'_>,
+    ) -> Result<Verdict, PluginError> {
+        let event = lowered.event();
         let mut instance = self.take(Hook::Filter, event).await?;
-        let lowered = Lowered::new(event, self.descriptor.reads);
-        let (extensions, labels) = (lowered.extension_records(), lowered.label_records());
-        let lists = SubscriptionLists::new(context.subscription);
+        let records = lowered.records(self.descriptor.reads, context);
         let hook = instance
             .filter
             .take()
             .expect("only plugins with a filter are asked to filter");
         let answer = instance
-            .call(event, context.direction, async |store| {
-                let event = lowered.event_record(&extensions);
-                hook.call_evaluate(store, event, lowered.context_record(context, &labels, &lists))
-                    .await
+            .call(records.about(), async |store| {
+                hook.call_evaluate(store, records.event(), records.context()).await
             })
             .await
             .map_err(|stopped| self.stopped(Hook::Filter, event, stopped, &instance))?;
@@ -208,23 +209,20 @@ impl Plugin {
     /// Runs the transform hook.
     pub(super) async fn apply(
         &self,
-        event: &Event,
+        lowered: &mut Lowered<'_>,
         context: &Context<'_>,
         origin: &Origin<'_>,
     ) -> Result<Outcome, PluginError> {
+        let event = lowered.event();
         let mut instance = self.take(Hook::Transform, event).await?;
-        let lowered = Lowered::new(event, self.descriptor.reads);
-        let (extensions, labels) = (lowered.extension_records(), lowered.label_records());
-        let lists = SubscriptionLists::new(context.subscription);
+        let records = lowered.records(self.descriptor.reads, context);
         let hook = instance
             .transform
             .take()
             .expect("only plugins with a transform are asked to transform");
         let answer = instance
-            .call(event, context.direction, async |store| {
-                let event = lowered.event_record(&extensions);
-                hook.call_apply(store, event, lowered.context_record(context, &labels, &lists))
-                    .await
+            .call(records.about(), async |store| {
+                hook.call_apply(store, records.event(), records.context()).await
             })
             .await
             .map_err(|stopped| self.stopped(Hook::Transform, event, stopped, &instance))?;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::chain::Fate;
 use super::context::{Context, Direction};
+use super::convert::Lowered;
 use super::error::{PluginError, one_line};
 use super::plugin::{Outcome, Plugin, Verdict};
 use super::publish::{Origin, Published};
@@ -354,8 +355,9 @@ impl Shadow {
             receipt: job.receipt,
             span: None,
         };
+        let mut lowered = Lowered::new(event);
         if plugin.has_filter()
-            && let Verdict::Drop(reason) = plugin.evaluate(event, &context).await?
+            && let Verdict::Drop(reason) = plugin.evaluate(&mut lowered, &context).await?
         {
             return Ok(Did::Dropped(reason));
         }
@@ -367,7 +369,7 @@ impl Shadow {
             subscription: job.subscription.as_ref(),
             position: job.position,
         };
-        Ok(match plugin.apply(event, &context, &origin).await? {
+        Ok(match plugin.apply(&mut lowered, &context, &origin).await? {
             Outcome::Keep => Did::Passed,
             Outcome::Replace { forwarded, published } if forwarded.is_empty() && published.is_empty() => {
                 Did::Dropped("answered with no event".to_owned())
