@@ -2,26 +2,26 @@
 //!
 //! Run by [`super`], for the topics that no stream stores. It does not know plugins or HTTP.
 //!
-//! Two kinds of tasks: a reader for each subject takes messages off the client at once and decides whether there is
-//! room for them; one task runs them through [`Dispatcher`] in order. So a slow plugin fills our memory, which is
-//! bounded by events and bytes and where losses are counted, and not the client's, which is neither.
+//! A reader for each subject takes messages off the client at once and decides whether there is room for them. So a slow
+//! plugin fills our memory, which is bounded by events and bytes and where losses are counted, and not the client's,
+//! which is neither. Whoever finds the [`Queue`] idle takes it through [`Dispatcher`], in order: an event that comes alone
+//! wakes no other task.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Client, Message, Subscriber};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, watch};
+use tokio::task::coop::consume_budget;
 use tokio::task::{JoinHandle, unconstrained};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::dispatch::{Dispatcher, Received, Workspace};
-use crate::metrics::Counters;
 use crate::nats;
 use crate::receipt::Receipt;
 use crate::source::{SERVER_ENDS_NOW, SourceKind, structured};
@@ -32,6 +32,8 @@ use crate::trace::TraceContext;
 const MAX_EVENTS: usize = 65_536;
 /// Bytes of them.
 const MAX_BYTES: usize = 24 << 20;
+/// Places for events that are kept when there are none.
+const KEPT_CAPACITY: usize = 64;
 /// Time that the server gets to say that it knows of a change. A connection that is dead has been given up by then.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The same at the end; before, it is asked again after this.
@@ -50,19 +52,18 @@ pub(super) async fn run(
     dispatcher: Arc<Dispatcher>,
     shutdown: CancellationToken,
 ) -> Result<(), async_nats::SubscribeError> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let counters = Arc::clone(&dispatcher.counters);
     let overview = Arc::clone(&dispatcher.overview);
     let budget = Budget::new(MAX_EVENTS, MAX_BYTES);
     overview.add_budget(SourceKind::Core, &budget);
+    let queue = Arc::<Queue>::default();
+    let dispatching = tokio::spawn(dispatch_all(Arc::clone(&queue), Arc::clone(&dispatcher)));
     let intake = Intake {
         client: client.clone(),
-        sender,
+        queue: Arc::clone(&queue),
+        dispatcher,
         budget,
-        counters,
         shutdown: shutdown.clone(),
     };
-    let dispatching = tokio::spawn(dispatch_all(receiver, dispatcher));
     let mut readers: BTreeMap<Subject, Reader> = BTreeMap::new();
     loop {
         let wanted = subjects.borrow_and_update().clone();
@@ -108,8 +109,7 @@ pub(super) async fn run(
     }
     overview.listens_to(BTreeSet::new());
     end(readers.into_values().collect()).await;
-    // The readers were the last to hold a sender besides this one: now the dispatching task comes to its end.
-    drop(intake);
+    queue.close();
     let _ = dispatching.await;
     Ok(())
 }
@@ -163,31 +163,98 @@ struct Changes {
     removed: Vec<Subject>,
 }
 
+/// Events in the order they came, and who takes them through: one at a time.
+#[derive(Debug, Default)]
+struct Queue {
+    state: Mutex<QueueState>,
+    /// Wakes the task that does it where no reader can.
+    handed_over: Notify,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    events: VecDeque<Received>,
+    /// Somebody does.
+    is_served: bool,
+    /// There will be no more.
+    is_closed: bool,
+}
+
+impl Queue {
+    /// Adds an event. True: nobody serves, and the caller has to, or to hand it over.
+    fn push(&self, received: Received) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.events.push_back(received);
+        !std::mem::replace(&mut state.is_served, true)
+    }
+
+    /// The next event for whoever serves; with none, that is over.
+    fn next(&self) -> Option<Received> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = state.events.pop_front();
+        if next.is_none() {
+            state.is_served = false;
+            // What a burst took is not kept.
+            state.events.shrink_to(KEPT_CAPACITY);
+        }
+        next
+    }
+
+    /// Lets the task do the rest.
+    fn hand_over(&self) {
+        self.handed_over.notify_one();
+    }
+
+    fn close(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
+        self.handed_over.notify_one();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed
+    }
+}
+
 /// Takes messages over from the client.
 #[derive(Clone)]
 struct Intake {
     client: Client,
-    sender: mpsc::UnboundedSender<Received>,
+    queue: Arc<Queue>,
+    dispatcher: Arc<Dispatcher>,
     budget: Arc<Budget>,
-    counters: Arc<Counters>,
     shutdown: CancellationToken,
+}
+
+/// What one reader has.
+struct Reading {
+    subscriber: Subscriber,
+    unsubscribe: CancellationToken,
+    last_loss_log: Option<Instant>,
 }
 
 impl Intake {
     /// Reads one subscription to its end. After `unsubscribe` that is when everything the server had already sent is
     /// read.
-    async fn read(self, mut subscriber: Subscriber, unsubscribe: CancellationToken) {
-        let mut last_loss_log = None;
+    async fn read(self, subscriber: Subscriber, unsubscribe: CancellationToken) {
+        let mut workspace = Workspace::default();
+        let mut reading = Reading {
+            subscriber,
+            unsubscribe,
+            last_loss_log: None,
+        };
         loop {
             let message = tokio::select! {
                 biased;
-                message = subscriber.next() => message,
-                () = unsubscribe.cancelled() => break,
+                message = reading.subscriber.next() => message,
+                () = reading.unsubscribe.cancelled() => break,
             };
             let Some(message) = message else { return };
-            self.take(&message, &mut last_loss_log);
+            if self.take(&message, &mut reading.last_loss_log) {
+                self.serve(&mut reading, &mut workspace).await;
+            }
         }
         // Without a connection nothing is on its way.
+        let Reading { mut subscriber, .. } = reading;
         if !nats::is_connected(&self.client) || subscriber.unsubscribe_after(SERVER_ENDS_NOW).await.is_err() {
             return;
         }
@@ -197,47 +264,71 @@ impl Intake {
         }
         // Unconstrained: only an empty queue may look empty.
         while let Some(Some(message)) = unconstrained(subscriber.next()).now_or_never() {
-            self.take(&message, &mut last_loss_log);
+            if self.take(&message, &mut reading.last_loss_log) {
+                self.queue.hand_over();
+            }
         }
     }
 
-    fn take(&self, message: &Message, last_loss_log: &mut Option<Instant>) {
+    /// Takes what waits through, and what comes meanwhile off the client.
+    async fn serve(&self, reading: &mut Reading, workspace: &mut Workspace) {
+        loop {
+            if self.dispatcher.deliveries.pause().is_paused() || reading.unsubscribe.is_cancelled() {
+                return self.queue.hand_over();
+            }
+            let Some(received) = self.queue.next() else { return };
+            self.dispatcher.dispatch(received, workspace).await;
+            while let Some(Some(message)) = reading.subscriber.next().now_or_never() {
+                self.take(&message, &mut reading.last_loss_log);
+            }
+            consume_budget().await;
+        }
+    }
+
+    /// Queues a message if it is an event and there is room. True: nobody serves the queue, and the caller has to.
+    fn take(&self, message: &Message, last_loss_log: &mut Option<Instant>) -> bool {
         // Inboxes carry answers, never events; a topic like `>` matches our own.
         if message.subject.starts_with("_INBOX.") {
-            return;
+            return false;
         }
-        self.counters.received.increment();
+        let counters = &self.dispatcher.counters;
+        counters.received.increment();
         let Some(held) = self.budget.hold(message.payload.len()) else {
-            self.counters.lost.increment();
+            counters.lost.increment();
             if last_loss_log.is_none_or(|last| last.elapsed() >= LOSS_LOG_INTERVAL) {
                 *last_loss_log = Some(Instant::now());
-                let lost = self.counters.lost.value();
+                let lost = counters.lost.value();
                 tracing::error!(
                     lost,
                     "events come faster than they are delivered, and memory is full: events are lost"
                 );
             }
-            return;
+            return false;
         };
-        let received = Received {
+        self.queue.push(Received {
             subject: message.subject.clone(),
             payload: structured(message),
             trace: TraceContext::of_message(message).map(Box::new),
             receipt: Receipt::core(held),
-        };
-        // The receiver lives until the last sender is gone.
-        let _ = self.sender.send(received);
+        })
     }
 }
 
-async fn dispatch_all(mut receiver: mpsc::UnboundedReceiver<Received>, dispatcher: Arc<Dispatcher>) {
+/// Takes through what no reader does: while an operator wants none to be taken, and at the end of a subscription.
+async fn dispatch_all(queue: Arc<Queue>, dispatcher: Arc<Dispatcher>) {
     let mut workspace = Workspace::default();
     let pause = Arc::clone(dispatcher.deliveries.pause());
-    while let Some(received) = receiver.recv().await {
-        if pause.is_paused() {
+    loop {
+        queue.handed_over.notified().await;
+        loop {
             pause.until_resumed().await;
+            let Some(received) = queue.next() else { break };
+            dispatcher.dispatch(received, &mut workspace).await;
+            consume_budget().await;
         }
-        dispatcher.dispatch(received, &mut workspace).await;
+        if queue.is_closed() {
+            return;
+        }
     }
 }
 
