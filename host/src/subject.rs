@@ -4,10 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
-/// A subject, or a pattern with the wildcards `*` (one token) and `>` (one or more tokens, at the end).
+/// A subject, or a pattern with the wildcards `*` (one token) and `>` (one or more tokens, at the end). Copies share the
+/// text: what ten thousand subscriptions want is in several lists.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Subject(Box<str>);
+pub struct Subject(Arc<str>);
 
 /// Why a text is no subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -35,7 +35,7 @@ enum Kind {
     /// Without registration: an event that matches any topic is delivered once.
     Topics(Vec<Subject>),
     /// With registration: an event is delivered once for each subscription it matches.
-    Subscriptions(Vec<Arc<Subscription>>),
+    Subscriptions(Box<[Arc<Subscription>]>),
     /// With registration, before the control plane has said anything: these are likely to be wanted.
     Expected(Vec<Subject>),
 }
@@ -59,10 +59,19 @@ impl Interest {
     }
 
     /// What a registered integration listens for, in the order of the control plane.
-    pub fn subscriptions(subscriptions: Vec<Subscription>) -> Self {
+    pub fn subscriptions(subscriptions: impl IntoIterator<Item = impl Into<Arc<Subscription>>>) -> Self {
+        let subscriptions: Box<[Arc<Subscription>]> = subscriptions.into_iter().map(Into::into).collect();
         Self {
             index: Index::new(subscriptions.iter().map(|subscription| &subscription.event)),
-            kind: Kind::Subscriptions(subscriptions.into_iter().map(Arc::new).collect()),
+            kind: Kind::Subscriptions(subscriptions),
+        }
+    }
+
+    /// The subscriptions of the control plane; none before it has said anything, and without registration.
+    pub fn subscribed(&self) -> Option<&[Arc<Subscription>]> {
+        match &self.kind {
+            Kind::Topics(_) | Kind::Expected(_) => None,
+            Kind::Subscriptions(subscriptions) => Some(subscriptions),
         }
     }
 
@@ -279,7 +288,7 @@ mod tests {
 
     #[test]
     fn an_empty_subscription_list_matches_nothing() {
-        let interest = Interest::subscriptions(Vec::new());
+        let interest = Interest::subscriptions(Vec::<Subscription>::new());
         assert_eq!(matching_ids(&interest, "sh.keptn.event.task.triggered"), [""; 0]);
         assert!(interest.patterns().is_empty());
     }
@@ -291,7 +300,9 @@ mod tests {
         assert_eq!(matching_ids(&interest, "sh.keptn.event.task.triggered"), [""; 0]);
         assert_eq!(interest.patterns(), vec![topic.clone()]);
         assert!(!interest.is_known());
-        assert!(Interest::topics(vec![topic]).is_known() && Interest::subscriptions(Vec::new()).is_known());
+        assert!(
+            Interest::topics(vec![topic]).is_known() && Interest::subscriptions(Vec::<Subscription>::new()).is_known()
+        );
     }
 
     proptest! {

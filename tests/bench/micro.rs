@@ -59,7 +59,7 @@ fn matching(criterion: &mut Criterion) {
             stages: Vec::new(),
             services: Vec::new(),
         });
-        let interest = Interest::subscriptions(subscriptions.collect());
+        let interest = Interest::subscriptions(subscriptions);
         let mut matches = Vec::new();
         group.bench_function(format!("one of {count} subscriptions"), |bencher| {
             bencher.iter(|| interest.matches(black_box("sh.keptn.event.task0.triggered"), &mut matches));

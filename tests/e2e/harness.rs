@@ -467,7 +467,7 @@ pub(crate) fn subscription(id: &str, subject: &str) -> Subscription {
 
 /// Subscriptions of ids and subjects.
 pub(crate) fn subscriptions(list: &[(&str, &str)]) -> Interest {
-    Interest::subscriptions(list.iter().map(|(id, subject)| subscription(id, subject)).collect())
+    Interest::subscriptions(list.iter().map(|(id, subject)| subscription(id, subject)))
 }
 
 pub(crate) fn event_id(request: &ReceivedRequest) -> String {

@@ -69,7 +69,7 @@ async fn many_event_types_are_received_over_one_subject_and_only_those_delivered
         subscription(&format!("id{number}"), &event)
     });
 
-    app.change_interest(Interest::subscriptions(many.collect()));
+    app.change_interest(Interest::subscriptions(many));
     peers.wait_for_listening(TASK_TRIGGERED, 0).await;
     peers.wait_for_listening("sh.keptn.event.*.triggered", 1).await;
     for (id, task) in [("e1", "other"), ("e2", "task7"), ("e3", "task300"), ("e4", "task299")] {

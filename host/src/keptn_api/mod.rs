@@ -4,6 +4,7 @@
 
 mod access;
 mod client;
+mod list;
 mod oauth;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use url::Url;
 
 pub use self::access::{Access, AccessError, Generation};
 pub(crate) use self::client::reason;
+pub(crate) use self::list::{ListError, ListReader};
 pub use self::oauth::{OauthError, OauthReport};
 use crate::config::{ApiConfig, ApiEndpoint, ApiService};
 use crate::tls::Trust;

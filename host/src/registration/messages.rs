@@ -3,9 +3,9 @@
 //! Used by [`super`]. Lists that are `null`, members that are missing or not known, and empty ids are taken: control
 //! planes of all ages send them.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
 
 use crate::config::{FilterLists, RegistrationConfig, Workload};
 use crate::subject::{Subject, SubjectError};
@@ -71,18 +71,13 @@ struct Registered {
     id: String,
 }
 
-/// The part of the answer to a heartbeat that matters.
-#[derive(Debug, Deserialize)]
-struct Beaten<'a> {
-    /// Has to be there, if only as `null`: JSON of another kind must not look like an empty list.
-    #[serde(borrow)]
-    subscriptions: &'a RawValue,
+/// What the control plane says is subscribed to.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) subscriptions: Vec<Arc<Subscription>>,
+    /// What no event can match, and why.
+    pub(super) left_out: Vec<(Record, SubjectError)>,
 }
-
-/// A list of subscriptions as the control plane wrote it. There may be ten thousand, which are the same with each heartbeat:
-/// as text they take least, and are compared without being read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Listed(Bytes);
 
 impl<'a> Integration<'a> {
     /// The integration of the configuration.
@@ -135,15 +130,35 @@ impl Record {
         }
     }
 
-    /// What to match events against.
-    ///
-    /// # Errors
-    /// Why there can be no such events, and their type.
-    pub(super) fn into_subscription(self) -> Result<Subscription, (String, SubjectError)> {
-        let event = match Subject::pattern(&self.event) {
-            Ok(event) => event,
-            Err(error) => return Err((self.event, error)),
-        };
+    /// A subscription that there was, to be asked for again.
+    pub(super) fn again(subscription: &Subscription) -> Self {
+        Self {
+            id: String::new(),
+            event: subscription.event.to_string(),
+            filter: RecordFilter {
+                projects: subscription.projects.clone(),
+                stages: subscription.stages.clone(),
+                services: subscription.services.clone(),
+            },
+        }
+    }
+
+    /// Whether this subscription was made of such a record.
+    fn is(&self, subscription: &Subscription) -> bool {
+        let RecordFilter {
+            projects,
+            stages,
+            services,
+        } = &self.filter;
+        self.id == subscription.id
+            && self.event == subscription.event.as_str()
+            && *projects == subscription.projects
+            && *stages == subscription.stages
+            && *services == subscription.services
+    }
+
+    /// What to match events of this type against.
+    fn into_subscription(self, event: Subject) -> Subscription {
         let RecordFilter {
             mut projects,
             mut stages,
@@ -153,38 +168,29 @@ impl Record {
         for list in [&mut projects, &mut stages, &mut services] {
             list.shrink_to_fit();
         }
-        Ok(Subscription {
+        Subscription {
             id: self.id,
             event,
             projects,
             stages,
             services,
-        })
+        }
     }
 }
 
 impl Listed {
-    /// The list in the answer to a heartbeat.
-    ///
-    /// # Errors
-    /// Why it is not such an answer.
-    pub(super) fn in_answer(answer: &Bytes) -> Result<Self, String> {
-        let beaten: Beaten<'_> = serde_json::from_slice(answer).map_err(|error| error.to_string())?;
-        Ok(Self(answer.slice_ref(beaten.subscriptions.get().as_bytes())))
-    }
-
-    /// The subscriptions.
-    ///
-    /// # Errors
-    /// Why it is no such list.
-    pub(super) fn records(&self) -> Result<Vec<Record>, String> {
-        let records: Option<_> = serde_json::from_slice(&self.0).map_err(|error| error.to_string())?;
-        Ok(records.unwrap_or_default())
-    }
-
-    /// The same without the answer that it was part of.
-    pub(super) fn alone(&self) -> Self {
-        Self(Bytes::copy_from_slice(&self.0))
+    /// Adds the next record. There may be ten thousand, which are the same with each heartbeat: a subscription that was there
+    /// `before` is not made anew.
+    pub(super) fn add(&mut self, record: Record, before: Option<&[Arc<Subscription>]>) {
+        let before = before.and_then(|before| before.get(self.subscriptions.len()));
+        if let Some(same) = before.filter(|before| record.is(before)) {
+            self.subscriptions.push(Arc::clone(same));
+            return;
+        }
+        match Subject::pattern(&record.event) {
+            Ok(event) => self.subscriptions.push(Arc::new(record.into_subscription(event))),
+            Err(error) => self.left_out.push((record, error)),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::messages::{Integration, Listed, Record};
 use crate::config::{ApiService, Config, RegistrationConfig, Workload};
-use crate::keptn_api::{Call, CallError, KeptnApi};
+use crate::keptn_api::{Answer, Call, CallError, KeptnApi, ListError, ListReader};
 use crate::subscription::Interest;
 
 /// Where integrations are, at the service that has them.
@@ -45,18 +45,12 @@ pub struct Registration {
     interest: watch::Sender<Arc<Interest>>,
     /// The id that the control plane gave.
     id: watch::Sender<Option<Arc<str>>>,
-    /// What the control plane said last.
-    known: Option<Listed>,
+    /// What no event can match of what the control plane said last.
+    left_out: Vec<Record>,
     /// Events of subscriptions that can never come, and of which that was said.
     reported: BTreeSet<String>,
     trouble: Option<Trouble>,
     state: watch::Sender<RegistrationState>,
-}
-
-/// Another list than before.
-struct Change {
-    list: Listed,
-    records: Vec<Record>,
 }
 
 /// How the registration is, for whoever looks at it.
@@ -143,7 +137,7 @@ impl Registration {
             initial: topics.map(|topic| Record::wanted(topic, &config.filter)).collect(),
             interest,
             id: watch::Sender::default(),
-            known: None,
+            left_out: Vec::new(),
             reported: BTreeSet::new(),
             trouble: None,
             state: watch::Sender::default(),
@@ -210,12 +204,10 @@ impl Registration {
                 self.beat().await
             };
             match beaten {
-                Ok(change) => {
+                Ok(listed) => {
                     n_failed = 0;
                     self.state.send_modify(RegistrationState::answered);
-                    if let Some(change) = change {
-                        self.learn(change);
-                    }
+                    self.learn(listed);
                     if self.trouble.take().is_some() {
                         tracing::info!("the control plane answers heartbeats again");
                     }
@@ -233,7 +225,9 @@ impl Registration {
                         );
                     }
                     if !self.interest.borrow().is_known() {
-                        self.publish(self.initial.clone());
+                        let mut listed = Listed::default();
+                        self.initial.iter().cloned().for_each(|record| listed.add(record, None));
+                        self.publish(listed);
                     }
                 }
             }
@@ -243,7 +237,7 @@ impl Registration {
     }
 
     /// One heartbeat. An integration that the control plane does not know any more is registered again.
-    async fn beat(&self) -> Result<Option<Change>, CallError> {
+    async fn beat(&self) -> Result<Listed, CallError> {
         match self.ping().await {
             Err(CallError::Status { status, message, .. }) if status == StatusCode::NOT_FOUND => {
                 tracing::warn!(
@@ -258,10 +252,16 @@ impl Registration {
 
     /// Registers with the last known subscriptions, so that those made in the Bridge are not lost, and asks for their
     /// new ids.
-    async fn register_again(&self) -> Result<Option<Change>, CallError> {
-        let known = self.known.as_ref().and_then(|known| known.records().ok());
-        let known = known.unwrap_or_else(|| self.initial.clone());
-        let wanted: Vec<_> = known.into_iter().map(Record::without_id).collect();
+    async fn register_again(&self) -> Result<Listed, CallError> {
+        let wanted: Vec<_> = match self.interest.borrow().subscribed() {
+            Some(subscriptions) => {
+                let again = subscriptions.iter().map(|subscription| Record::again(subscription));
+                again
+                    .chain(self.left_out.iter().cloned().map(Record::without_id))
+                    .collect()
+            }
+            None => self.initial.clone(),
+        };
         self.register(&wanted).await?;
         self.ping().await
     }
@@ -288,59 +288,81 @@ impl Registration {
         Ok(id)
     }
 
-    /// What has changed since the last answer, if anything has.
-    async fn ping(&self) -> Result<Option<Change>, CallError> {
+    async fn ping(&self) -> Result<Listed, CallError> {
         let id = self.id.borrow().clone().unwrap_or_default();
         let id = utf8_percent_encode(&id, IN_PATH);
-        let answer = self.call(Method::PUT, &format!("{PATH}/{id}/ping"), Vec::new()).await?;
-        let list = Listed::in_answer(&answer).map_err(CallError::Answer)?;
-        if self.known.as_ref() == Some(&list) {
-            return Ok(None);
+        let call = self.request(Method::PUT, &format!("{PATH}/{id}/ping"), Vec::new());
+        self.in_time(async { self.subscriptions(self.api.open(call).await?).await })
+            .await
+    }
+
+    /// The subscriptions in the answer to a heartbeat.
+    async fn subscriptions(&self, mut answer: Answer) -> Result<Listed, CallError> {
+        let interest = Arc::clone(&self.interest.borrow());
+        let unreadable = |error: ListError| CallError::Answer(error.to_string());
+        let mut list = ListReader::of("subscriptions");
+        let mut listed = Listed::default();
+        loop {
+            let piece = answer.chunk().await?;
+            let is_end = piece.is_none();
+            match piece {
+                Some(piece) => list.add(piece),
+                None => list.end(),
+            }
+            while let Some(item) = list.item().map_err(unreadable)? {
+                let record =
+                    serde_json::from_slice(item.bytes).map_err(|error| CallError::Answer(error.to_string()))?;
+                listed.add(record, interest.subscribed());
+            }
+            if is_end {
+                list.finish().map_err(unreadable)?;
+                return Ok(listed);
+            }
         }
-        let records = list.records().map_err(CallError::Answer)?;
-        Ok(Some(Change {
-            list: list.alone(),
-            records,
-        }))
     }
 
     async fn call(&self, method: Method, path: &str, body: Vec<u8>) -> Result<bytes::Bytes, CallError> {
-        let call = Call {
+        self.in_time(self.api.call(self.request(method, path, body))).await
+    }
+
+    fn request(&self, method: Method, path: &str, body: Vec<u8>) -> Call {
+        Call {
             method,
             url: self.api.url(ApiService::ControlPlane, path),
             // An empty one as well, so that its length is sent: gateways ask for it.
             body: Some(body.into()),
-        };
-        let answered = tokio::time::timeout(self.call_timeout, self.api.call(call)).await;
+        }
+    }
+
+    async fn in_time<T>(&self, answered: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+        let answered = tokio::time::timeout(self.call_timeout, answered).await;
         answered.unwrap_or_else(|_| Err(CallError::Unreachable("no answer in time".to_owned())))
     }
 
     /// Takes over what the control plane says.
-    fn learn(&mut self, Change { list, records }: Change) {
-        let known = self.known.replace(list).and_then(|known| known.records().ok());
-        // It was only written in another way.
-        if known.as_ref() == Some(&records) {
-            return;
+    fn learn(&mut self, listed: Listed) {
+        let left_out = listed.left_out.iter().map(|(record, _)| record);
+        let is_same =
+            left_out.eq(&self.left_out) && self.interest.borrow().subscribed() == Some(listed.subscriptions.as_slice());
+        if !is_same {
+            self.publish(listed);
         }
-        self.reported
-            .retain(|event| records.iter().any(|record| record.event == *event));
-        self.publish(records);
     }
 
     /// All of them at once. A subscription that no event can match is left out.
-    fn publish(&mut self, records: Vec<Record>) {
-        let mut subscriptions = Vec::with_capacity(records.len());
-        for record in records {
-            match record.into_subscription() {
-                Ok(subscription) => subscriptions.push(subscription),
-                Err((event, error)) => {
-                    if !self.reported.contains(&event) {
-                        tracing::warn!(event, %error, "a subscription is left out: no event can match it");
-                        self.reported.insert(event);
-                    }
-                }
+    fn publish(&mut self, listed: Listed) {
+        let Listed {
+            subscriptions,
+            left_out,
+        } = listed;
+        let reported = std::mem::take(&mut self.reported);
+        for (record, error) in &left_out {
+            let event = &record.event;
+            if self.reported.insert(event.clone()) && !reported.contains(event) {
+                tracing::warn!(event, %error, "a subscription is left out: no event can match it");
             }
         }
+        self.left_out = left_out.into_iter().map(|(record, _)| record).collect();
         tracing::info!(n_subscriptions = subscriptions.len(), "subscriptions have changed");
         self.interest
             .send_replace(Arc::new(Interest::subscriptions(subscriptions)));

@@ -1,11 +1,15 @@
 //! What is sent is compared byte by byte with what the original sent to a real control plane.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::messages::{Integration, Listed, Record, registered_id};
 use super::{jittered, pause_after};
 use crate::config;
+use crate::keptn_api::ListReader;
 
 /// As registered with this environment.
 fn registered(variables: &[(&str, &str)]) -> String {
@@ -95,8 +99,17 @@ fn an_answer_to_a_registration_has_an_id() {
     check("", None);
 }
 
-fn subscriptions(answer: &str) -> Result<Vec<Record>, String> {
-    Listed::in_answer(&answer.to_owned().into())?.records()
+fn listed(answer: &str) -> Result<Listed, String> {
+    let mut reader = ListReader::of("subscriptions");
+    reader.add(Bytes::copy_from_slice(answer.as_bytes()));
+    reader.end();
+    let mut listed = Listed::default();
+    while let Some(item) = reader.item().map_err(|error| error.to_string())? {
+        let record = serde_json::from_slice(item.bytes).map_err(|error| error.to_string())?;
+        listed.add(record, None);
+    }
+    reader.finish().map_err(|error| error.to_string())?;
+    Ok(listed)
 }
 
 #[test]
@@ -108,9 +121,10 @@ fn an_answer_to_a_heartbeat_is_taken_with_null_lists_empty_ids_and_unknown_membe
         {"id":"","event":"sh.keptn.event.*.finished","filter":{"projects":[],"stages":null}},
         {"event":"sh.keptn.>","filter":null},
         {"id":null,"event":"a b"}]}"#;
-    let records = subscriptions(answer).unwrap();
-    let taken: Vec<_> = records.into_iter().map(Record::into_subscription).collect();
-    let first = taken[0].as_ref().unwrap();
+    let listed = listed(answer).unwrap();
+    let [first, second, third] = listed.subscriptions.as_slice() else {
+        panic!("{listed:?}");
+    };
     assert_eq!(
         (first.id.as_str(), first.event.as_str()),
         ("s1", "sh.keptn.event.deployment.triggered")
@@ -118,17 +132,17 @@ fn an_answer_to_a_heartbeat_is_taken_with_null_lists_empty_ids_and_unknown_membe
     assert_eq!(first.projects, ["sockshop"]);
     assert_eq!(first.stages, ["dev", "staging"]);
     assert_eq!(first.services, ["carts"]);
-    let second = taken[1].as_ref().unwrap();
     assert_eq!(second.id, "");
     assert!(second.projects.is_empty() && second.stages.is_empty() && second.services.is_empty());
-    assert!(taken[2].is_ok());
-    assert!(taken[3].is_err(), "no event can have this type");
+    assert_eq!(third.event.as_str(), "sh.keptn.>");
+    let left_out: Vec<_> = listed.left_out.iter().map(|(record, _)| &record.event).collect();
+    assert_eq!(left_out, ["a b"], "no event can have this type");
 }
 
 #[test]
 fn only_what_has_subscriptions_is_an_answer_to_a_heartbeat() {
     let check = |answer: &str, expected: Option<usize>| {
-        let n = subscriptions(answer).ok().map(|records| records.len());
+        let n = listed(answer).ok().map(|listed| listed.subscriptions.len());
         assert_eq!(n, expected, "{answer}");
     };
     check(r#"{"id":"i","subscriptions":null}"#, Some(0));
@@ -145,16 +159,40 @@ fn only_what_has_subscriptions_is_an_answer_to_a_heartbeat() {
 }
 
 #[test]
+fn a_subscription_that_stays_is_not_made_anew() {
+    let answer = |id: &str| {
+        format!(
+            r#"{{"subscriptions":[{{"id":"1","event":"a.b"}},{{"id":"x","event":"a b"}},{{"id":"{id}","event":"a.c"}}]}}"#
+        )
+    };
+    let before = listed(&answer("2")).unwrap();
+    let again = |text: &str| {
+        let mut again = Listed::default();
+        for record in serde_json::from_str::<HashMap<String, Vec<Record>>>(text).unwrap()["subscriptions"].clone() {
+            again.add(record, Some(&before.subscriptions));
+        }
+        let pairs = before.subscriptions.iter().zip(&again.subscriptions);
+        pairs
+            .map(|(before, again)| Arc::ptr_eq(before, again))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(again(&answer("2")), [true, true]);
+    assert_eq!(again(&answer("3")), [true, false]);
+}
+
+#[test]
 fn what_is_asked_for_again_has_no_ids() {
-    let answer = r#"{"subscriptions":[{"id":"s1","event":"a.b","filter":{"projects":["p"],"stages":null}}]}"#;
-    let again: Vec<_> = subscriptions(answer)
-        .unwrap()
-        .into_iter()
-        .map(Record::without_id)
-        .collect();
+    let answer = r#"{"subscriptions":[{"id":"s1","event":"a.b","filter":{"projects":["p"],"stages":null}},
+        {"id":"s2","event":"a b"}]}"#;
+    let Listed {
+        subscriptions,
+        left_out,
+    } = listed(answer).unwrap();
+    let again = subscriptions.iter().map(|subscription| Record::again(subscription));
+    let left_out = left_out.into_iter().map(|(record, _)| record.without_id());
     assert_eq!(
-        serde_json::to_string(&again).unwrap(),
-        r#"[{"id":"","event":"a.b","filter":{"projects":["p"],"stages":[],"services":[]}}]"#
+        serde_json::to_string(&again.chain(left_out).collect::<Vec<_>>()).unwrap(),
+        r#"[{"id":"","event":"a.b","filter":{"projects":["p"],"stages":[],"services":[]}},{"id":"","event":"a b","filter":{"projects":[],"stages":[],"services":[]}}]"#
     );
 }
 

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::open::{EventKey, OpenEvents};
-use super::page::Listed;
 use super::plan::Query;
 use crate::budget::{Budget, Held};
 use crate::dispatch::{Dispatcher, Received, Workspace};
@@ -33,10 +32,9 @@ pub(super) struct Owed {
 
 impl Owed {
     /// Adds the next event of the page.
-    pub(super) fn add(&mut self, listed: Listed<'_>) {
-        self.n_bytes += listed.bytes.len();
-        self.events
-            .push_back((listed.key, Bytes::copy_from_slice(listed.bytes)));
+    pub(super) fn add(&mut self, key: EventKey, event: &[u8]) {
+        self.n_bytes += event.len();
+        self.events.push_back((key, Bytes::copy_from_slice(event)));
         while self.n_bytes > MAX_BYTES && self.events.len() > 1 {
             let newest = self.events.pop_front();
             self.n_bytes -= newest.map_or(0, |(_, bytes)| bytes.len());

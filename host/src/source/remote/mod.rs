@@ -7,7 +7,6 @@
 mod intake;
 mod open;
 mod pace;
-mod page;
 mod plan;
 mod poll;
 mod state_file;

@@ -181,10 +181,7 @@ mod tests {
 
     fn check(subscriptions: &[(&str, Filter<'_>)], expected: &[&str]) {
         let subscriptions = subscriptions.iter().map(|(event, filter)| subscription(event, *filter));
-        let plan = Plan::new(
-            &Interest::subscriptions(subscriptions.collect()),
-            &FilterLists::default(),
-        );
+        let plan = Plan::new(&Interest::subscriptions(subscriptions), &FilterLists::default());
         let expected: Vec<_> = expected
             .iter()
             .map(|query| format!("v1/event/triggered/{query}"))

@@ -11,10 +11,9 @@ use tokio::sync::Mutex;
 
 use super::intake::{Intake, Interrupted, Owed};
 use super::open::{self, EventKey, OpenEvents};
-use super::page::{PageError, PageReader};
 use super::plan::Query;
 use crate::config::ApiService;
-use crate::keptn_api::{Call, CallError, KeptnApi};
+use crate::keptn_api::{Call, CallError, KeptnApi, ListError, ListReader};
 use crate::metrics::Counters;
 
 /// Events of a page: all there can be. Keptn 1.x starts every further page with the first event again, so that what is not
@@ -31,7 +30,7 @@ pub(super) enum PollError {
     #[error("{0}")]
     Call(#[from] CallError),
     #[error("the answer cannot be read: {0}")]
-    Page(#[from] PageError),
+    Page(#[from] ListError),
     #[error("the list of open events never ends")]
     Endless,
     #[error("every page of the list of open events has the same events, and those behind them are not shown")]
@@ -133,7 +132,7 @@ impl Session<'_> {
                 body: None,
             })
             .await?;
-        let mut page = PageReader::default();
+        let mut page = ListReader::of("events");
         let mut owed = Owed::default();
         let mut is_first = true;
         loop {
@@ -143,16 +142,17 @@ impl Session<'_> {
                 Some(piece) => page.add(piece),
                 None => page.end(),
             }
-            while let Some(listed) = page.event()? {
+            while let Some(item) = page.item()? {
+                let key = EventKey::of(item.id);
                 if std::mem::take(&mut is_first) {
                     if page_key.is_none() {
-                        *first_event = Some(listed.key);
-                    } else if *first_event == Some(listed.key) {
+                        *first_event = Some(key);
+                    } else if *first_event == Some(key) {
                         return Err(PollError::Repeated);
                     }
                 }
-                if self.open.is_owed(&query.topic, listed.key, &query.wanted_by) {
-                    owed.add(listed);
+                if self.open.is_owed(&query.topic, key, &query.wanted_by) {
+                    owed.add(key, item.bytes);
                 }
             }
             if is_end {

@@ -1,28 +1,29 @@
-//! One page of the list of open events, read while it arrives: event by event, and how to ask for the next page.
+//! A list in an answer of the control plane, read while it arrives: item by item, and how to ask for the next page.
 //!
-//! Read by [`super::poll`]. All of it is checked to be JSON; nothing is taken apart that is not needed to recognise an
-//! event, because most of a list is known already. What was read is forgotten, so that a list of any length takes no more
-//! memory than its largest event.
+//! Read by whoever asks for lists: open events, subscriptions. All of it is checked to be JSON; nothing is taken apart that
+//! is not needed to recognise an item, because most of a list is known already. What was read is forgotten, so that a list
+//! of any length takes no more memory than its largest item.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::open::EventKey;
 use crate::json::{Scanner, Span, SyntaxError};
 
-/// A larger event is not read.
-const MAX_EVENT_BYTES: usize = 64 << 20;
-/// What is looked at at a time: pieces may be much larger than events.
+/// A larger item is not read.
+const MAX_ITEM_BYTES: usize = 64 << 20;
+/// What is looked at at a time: pieces may be much larger than items.
 const SLICE_BYTES: usize = 16 << 10;
 /// How far before the end of what has arrived an error may be that more bytes would heal: a word or an escape that is cut
 /// in two is an error at its start.
 const LONGEST_CUT: usize = 6;
 
-/// Reads a page out of pieces.
-#[derive(Debug, Default)]
-pub(super) struct PageReader {
+/// Reads a list out of pieces.
+#[derive(Debug)]
+pub(crate) struct ListReader {
+    /// The member that holds it.
+    list: &'static str,
     /// What has arrived, and is not in the buffer.
     arrived: Bytes,
     /// What is being read; what was read of it ends at `position`.
@@ -50,59 +51,80 @@ enum Expected {
     Colon,
     Value,
     AfterValue,
-    EventOrEnd,
-    Event,
-    AfterEvent,
+    ItemOrEnd,
+    Item,
+    AfterItem,
     Nothing,
 }
 
 /// Whose value comes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Member {
-    Events,
+    List,
     NextPageKey,
     #[default]
     Other,
 }
 
-/// An event of a page.
+/// What stands in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Listed<'a> {
-    pub(super) key: EventKey,
+pub(crate) struct Item<'a> {
+    /// What its member `id` has between the quotes. What has no id is at least recognised when it comes again as it is: then
+    /// it is all of it.
+    pub(crate) id: &'a [u8],
     /// As they were sent.
-    pub(super) bytes: &'a [u8],
+    pub(crate) bytes: &'a [u8],
 }
 
-/// Why an answer is no page.
+/// Why an answer has no such list.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PageError {
+pub(crate) enum ListError {
     #[error("it is not text")]
     NotText,
     #[error("it is not JSON: {0}")]
     NotJson(#[from] SyntaxError),
-    #[error("it is no JSON object with a list of events")]
-    NoList,
-    #[error("an event in it has more than {MAX_EVENT_BYTES} bytes")]
+    #[error("it is no JSON object with a list `{0}`")]
+    NoList(&'static str),
+    #[error("an item of its list has more than {MAX_ITEM_BYTES} bytes")]
     TooLarge,
 }
 
-impl PageReader {
-    /// Takes the next piece of the answer. To be called when [`Self::event`] has nothing more.
-    pub(super) fn add(&mut self, piece: Bytes) {
+impl ListReader {
+    /// Reads the list in this member of the answer.
+    pub(crate) fn of(list: &'static str) -> Self {
+        Self {
+            list,
+            arrived: Bytes::new(),
+            buffer: Vec::new(),
+            position: 0,
+            n_forgotten: 0,
+            expected: Expected::default(),
+            member: Member::default(),
+            enough: 0,
+            has_ended: false,
+            has_list: false,
+            next: None,
+        }
+    }
+
+    /// Takes the next piece of the answer. To be called when [`Self::item`] has nothing more.
+    pub(crate) fn add(&mut self, piece: Bytes) {
         self.arrived = piece;
     }
 
     /// Notes that there are no more pieces.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.has_ended = true;
     }
 
-    /// The next event; none while it has not arrived, and at the end.
-    pub(super) fn event(&mut self) -> Result<Option<Listed<'_>>, PageError> {
+    /// The next item; none while it has not arrived, and at the end.
+    pub(crate) fn item(&mut self) -> Result<Option<Item<'_>>, ListError> {
         loop {
-            if let Some((key, event)) = self.read()? {
-                let bytes = &self.buffer[event];
-                return Ok(Some(Listed { key, bytes }));
+            if let Some((id, item)) = self.read()? {
+                return Ok(Some(Item {
+                    id: &self.buffer[id],
+                    bytes: &self.buffer[item],
+                }));
             }
             if self.arrived.is_empty() {
                 return if self.has_ended && self.expected != Expected::Nothing {
@@ -119,8 +141,9 @@ impl PageReader {
         }
     }
 
-    /// The next event in the buffer, and its place there.
-    fn read(&mut self) -> Result<Option<(EventKey, Range<usize>)>, PageError> {
+    /// The places in the buffer of the next item's id, and of the item.
+    #[expect(clippy::type_complexity, reason = "two places, or none")]
+    fn read(&mut self) -> Result<Option<(Range<usize>, Range<usize>)>, ListError> {
         use Expected as E;
         while let Some(byte) = self.peek() {
             self.expected = match (self.expected, byte) {
@@ -128,8 +151,8 @@ impl PageReader {
                 (E::NameOrEnd | E::AfterValue, b'}') => self.pass(E::Nothing),
                 (E::AfterValue, b',') => self.pass(E::Name),
                 (E::Colon, b':') => self.pass(E::Value),
-                (E::EventOrEnd | E::AfterEvent, b']') => self.pass(E::AfterValue),
-                (E::AfterEvent, b',') => self.pass(E::Event),
+                (E::ItemOrEnd | E::AfterItem, b']') => self.pass(E::AfterValue),
+                (E::AfterItem, b',') => self.pass(E::Item),
                 (E::NameOrEnd | E::Name, b'"') => match self.name()? {
                     Some(member) => {
                         self.member = member;
@@ -137,20 +160,19 @@ impl PageReader {
                     }
                     None => return Ok(None),
                 },
-                (E::Value, b'[') if self.member == Member::Events => {
+                (E::Value, b'[') if self.member == Member::List => {
                     self.has_list = true;
-                    self.pass(E::EventOrEnd)
+                    self.pass(E::ItemOrEnd)
                 }
                 (E::Value, _) if self.value()? => E::AfterValue,
                 (E::Value, _) => return Ok(None),
-                (E::EventOrEnd | E::Event, _) => {
-                    let Some((id, event)) = self.scan(event_id)? else {
+                (E::ItemOrEnd | E::Item, _) => {
+                    let Some((id, item)) = self.scan(item_id)? else {
                         return Ok(None);
                     };
-                    self.expected = E::AfterEvent;
-                    // What has no id is at least recognised when it comes again as it is.
-                    let id = if id.is_empty() { event.clone() } else { id };
-                    return Ok(Some((EventKey::of(&self.buffer[id]), event)));
+                    self.expected = E::AfterItem;
+                    let id = if id.is_empty() { item.clone() } else { id };
+                    return Ok(Some((id, item)));
                 }
                 (_, byte) => return Err(self.unexpected(byte)),
             };
@@ -159,32 +181,32 @@ impl PageReader {
     }
 
     /// What to ask for next, when all of the page was read; none at the end of the list.
-    pub(super) fn finish(self) -> Result<Option<String>, PageError> {
+    pub(crate) fn finish(self) -> Result<Option<String>, ListError> {
         if self.has_list {
             Ok(self.next)
         } else {
-            Err(PageError::NoList)
+            Err(ListError::NoList(self.list))
         }
     }
 
     /// Reads the name of a member; none while it is not complete.
-    fn name(&mut self) -> Result<Option<Member>, PageError> {
+    fn name(&mut self) -> Result<Option<Member>, ListError> {
         let name = self.scan(|scanner, _| Ok(scanner.value()?.text().unwrap_or_default()))?;
         Ok(name.map(|(name, _)| match &self.buffer[name] {
-            b"events" => Member::Events,
+            name if name == self.list.as_bytes() => Member::List,
             b"nextPageKey" => Member::NextPageKey,
             _ => Member::Other,
         }))
     }
 
     /// Reads the value of a member; false while it is not complete.
-    fn value(&mut self) -> Result<bool, PageError> {
+    fn value(&mut self) -> Result<bool, ListError> {
         let Some((value, _)) = self.scan(|scanner, _| Ok(scanner.value()?.span))? else {
             return Ok(false);
         };
         let value = &self.buffer[value];
         match self.member {
-            Member::Events => self.has_list = value == b"null",
+            Member::List => self.has_list = value == b"null",
             Member::NextPageKey => self.next = page_key(value),
             Member::Other => {}
         }
@@ -214,7 +236,7 @@ impl PageReader {
     fn scan(
         &mut self,
         scan: impl FnOnce(&mut Scanner<'_>, &[u8]) -> Result<Span, SyntaxError>,
-    ) -> Result<Option<(Range<usize>, Range<usize>)>, PageError> {
+    ) -> Result<Option<(Range<usize>, Range<usize>)>, ListError> {
         let start = self.position;
         let rest = &self.buffer[start..];
         let is_all = self.has_ended && self.arrived.is_empty();
@@ -228,18 +250,18 @@ impl PageReader {
             // A number at the very end may go on.
             Ok(found) if is_all || end < rest.len() || matches!(rest[end - 1], b'}' | b']' | b'"') => {
                 if std::str::from_utf8(&rest[..end]).is_err() {
-                    return Err(PageError::NotText);
+                    return Err(ListError::NotText);
                 }
                 self.position += end;
                 self.enough = 0;
                 let found = start + found.start as usize..start + found.end as usize;
                 Ok(Some((found, start..start + end)))
             }
-            Err(error) if is_all || error.offset + LONGEST_CUT < rest.len() => Err(PageError::NotJson(SyntaxError {
+            Err(error) if is_all || error.offset + LONGEST_CUT < rest.len() => Err(ListError::NotJson(SyntaxError {
                 offset: self.n_forgotten + start + error.offset,
                 ..error
             })),
-            _ if rest.len() > MAX_EVENT_BYTES => Err(PageError::TooLarge),
+            _ if rest.len() > MAX_ITEM_BYTES => Err(ListError::TooLarge),
             _ => {
                 self.enough = rest.len() * 2;
                 Ok(None)
@@ -247,30 +269,30 @@ impl PageReader {
         }
     }
 
-    fn unexpected(&self, byte: u8) -> PageError {
+    fn unexpected(&self, byte: u8) -> ListError {
         self.error(match self.expected {
             Expected::Object if matches!(byte, b'[' | b'"' | b'0'..=b'9' | b'-' | b't' | b'f' | b'n') => {
-                return PageError::NoList;
+                return ListError::NoList(self.list);
             }
-            Expected::Object | Expected::Value | Expected::EventOrEnd | Expected::Event => "expected a value",
+            Expected::Object | Expected::Value | Expected::ItemOrEnd | Expected::Item => "expected a value",
             Expected::NameOrEnd | Expected::Name => "expected a member name",
             Expected::Colon => "expected `:`",
             Expected::AfterValue => "expected `,` or `}`",
-            Expected::AfterEvent => "expected `,` or `]`",
+            Expected::AfterItem => "expected `,` or `]`",
             Expected::Nothing => "expected the end of the document",
         })
     }
 
-    fn error(&self, expected: &'static str) -> PageError {
-        PageError::NotJson(SyntaxError {
+    fn error(&self, expected: &'static str) -> ListError {
+        ListError::NotJson(SyntaxError {
             expected,
             offset: self.n_forgotten + self.position,
         })
     }
 }
 
-/// Scans an event and finds its id, which may be missing.
-fn event_id(scanner: &mut Scanner<'_>, document: &[u8]) -> Result<Span, SyntaxError> {
+/// Scans an item and finds its id, which may be missing.
+fn item_id(scanner: &mut Scanner<'_>, document: &[u8]) -> Result<Span, SyntaxError> {
     if !scanner.peek_is_object() {
         scanner.value()?;
         return Ok(Span::ABSENT);

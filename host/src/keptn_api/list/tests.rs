@@ -4,11 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-type Page = (Vec<(EventKey, String)>, Option<String>);
+/// Ids, texts, and what to ask for next.
+type Page = (Vec<(String, String)>, Option<String>);
 
 /// Reads a page that arrives in pieces of this size.
-fn page_in_pieces(text: &[u8], size: usize) -> Result<Page, PageError> {
-    let mut reader = PageReader::default();
+fn page_in_pieces(text: &[u8], size: usize) -> Result<Page, ListError> {
+    let mut reader = ListReader::of("events");
     let mut events = Vec::new();
     let mut pieces = text.chunks(size);
     loop {
@@ -17,8 +18,9 @@ fn page_in_pieces(text: &[u8], size: usize) -> Result<Page, PageError> {
             Some(piece) => reader.add(Bytes::copy_from_slice(piece)),
             None => reader.end(),
         }
-        while let Some(listed) = reader.event()? {
-            events.push((listed.key, String::from_utf8(listed.bytes.to_vec()).unwrap()));
+        while let Some(item) = reader.item()? {
+            let [id, item] = [item.id, item.bytes].map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
+            events.push((id, item));
         }
         if piece.is_none() {
             return Ok((events, reader.finish()?));
@@ -26,7 +28,7 @@ fn page_in_pieces(text: &[u8], size: usize) -> Result<Page, PageError> {
     }
 }
 
-fn page(text: &str) -> Result<Page, PageError> {
+fn page(text: &str) -> Result<Page, ListError> {
     page_in_pieces(text.as_bytes(), usize::MAX)
 }
 
@@ -41,7 +43,7 @@ fn events_keep_their_bytes_and_are_known_by_their_id() {
     ];
     let expected: Vec<_> = events
         .iter()
-        .map(|(id, event)| (EventKey::of(id.as_bytes()), (*event).to_owned()))
+        .map(|(id, event)| ((*id).to_owned(), (*event).to_owned()))
         .collect();
     assert_eq!(page(text).unwrap(), (expected, None));
 }
@@ -63,9 +65,9 @@ fn the_list_ends_where_no_further_page_is_named() {
 #[test]
 fn what_is_no_page_is_told() {
     assert!(page(r#"{"events":null}"#).unwrap().0.is_empty());
-    assert_eq!(page(r#"{"code":0}"#), Err(PageError::NoList));
-    assert_eq!(page(r#"{"events":{}}"#), Err(PageError::NoList));
-    assert_eq!(page("[]"), Err(PageError::NoList));
+    assert_eq!(page(r#"{"code":0}"#), Err(ListError::NoList("events")));
+    assert_eq!(page(r#"{"events":{}}"#), Err(ListError::NoList("events")));
+    assert_eq!(page("[]"), Err(ListError::NoList("events")));
     let check = |text: &str, expected: &str| {
         let error = page(text).unwrap_err().to_string();
         assert_eq!(error, format!("it is not JSON: {expected}"), "{text}");
@@ -79,25 +81,25 @@ fn what_is_no_page_is_told() {
     check(r#"{"events" []}"#, "expected `:` at byte 10");
     check(r#"{"events":[]} {"#, "expected the end of the document at byte 14");
     let not_text = [&b"{\"events\":[{\"id\":\""[..], &[0xff], &b"\"}]}"[..]].concat();
-    assert_eq!(page_in_pieces(&not_text, 5), Err(PageError::NotText));
+    assert_eq!(page_in_pieces(&not_text, 5), Err(ListError::NotText));
 }
 
 #[test]
 fn what_is_wrong_is_told_before_all_of_it_is_there() {
-    let mut reader = PageReader::default();
+    let mut reader = ListReader::of("events");
     reader.add(Bytes::from_static(br#"{"events":[{"id":oops,"data":{"project":"p"}},"#));
-    assert!(matches!(reader.event(), Err(PageError::NotJson(_))));
+    assert!(matches!(reader.item(), Err(ListError::NotJson(_))));
 }
 
 #[test]
-fn a_list_takes_no_more_memory_than_its_events() {
+fn a_list_takes_no_more_memory_than_its_items() {
     let event = format!(r#"{{"id":"1","data":"{}"}}"#, "x".repeat(1000));
     let text = format!(r#"{{"events":[{}]}}"#, [event.as_str(); 1000].join(","));
-    let mut reader = PageReader::default();
+    let mut reader = ListReader::of("events");
     let mut n_events = 0;
     for piece in text.as_bytes().chunks(400 << 10) {
         reader.add(Bytes::copy_from_slice(piece));
-        while reader.event().unwrap().is_some() {
+        while reader.item().unwrap().is_some() {
             n_events += 1;
         }
     }
@@ -129,6 +131,6 @@ proptest! {
     fn a_page_that_is_cut_off_is_none(cut in 0..60usize, size in 1..40usize) {
         let text = br#"{"events":[{"id":"1","n":-1.5e3},{"id":"2"}],"nextPageKey":"0"}"#;
         let error = page_in_pieces(&text[..cut.min(text.len() - 1)], size).unwrap_err();
-        prop_assert!(matches!(error, PageError::NotJson(_)), "{error}");
+        prop_assert!(matches!(error, ListError::NotJson(_)), "{error}");
     }
 }
