@@ -86,6 +86,8 @@ impl Bench {
         let events = Events::render(load, self.clock)?;
         let mut stage = self.set_up(program, n_events, &events).await?;
         stage.warm_up(&events, 1).await?;
+        // Bursts come to what has been there for long.
+        tokio::time::sleep(AFTER_START).await;
 
         let passing = stage.publish(&events, n_events, Pace::Burst).await?;
 
@@ -103,10 +105,10 @@ impl Bench {
         tokio::time::sleep(AFTER_START).await;
 
         let process = stage.measured.process();
-        let cpu_before = process.cpu_seconds()?;
+        let cpu_before = process.cpu_seconds_of_threads()?;
         // The span of the measurement: there is no condition to wait for.
         tokio::time::sleep(observed).await;
-        let cpu_seconds = process.cpu_seconds()? - cpu_before;
+        let cpu_seconds = process.cpu_seconds_of_threads()? - cpu_before;
         let memory = process.resident_memory()?;
         Ok(vec![
             (Figure::MemoryMebibytes, mebibytes(memory.now)),

@@ -218,6 +218,22 @@ impl ChildProcess {
         Ok(ticks as f64 / per_second as f64)
     }
 
+    /// Processor time of the threads that it has now, in seconds, to the nanosecond: for what hardly runs. See
+    /// `Documentation/scheduler/sched-stats.rst` of Linux.
+    ///
+    /// # Errors
+    ///
+    /// When the process has ended.
+    pub fn cpu_seconds_of_threads(&self) -> anyhow::Result<f64> {
+        let mut total = Duration::ZERO;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.id()?))? {
+            let schedstat = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+            let nanoseconds = schedstat.split_ascii_whitespace().next().map(str::parse);
+            total += Duration::from_nanos(nanoseconds.context("/proc/<pid>/task/<tid>/schedstat reads differently")??);
+        }
+        Ok(total.as_secs_f64())
+    }
+
     /// How many threads it has at this moment.
     ///
     /// # Errors
