@@ -355,7 +355,12 @@ impl Deliveries {
 
     /// Keeps what went wrong, for whoever looks.
     fn note_failure(&self, part: &mut Part, step: StepKind, attempt: u32, error: &str, pause: Duration) {
-        let what = format!("attempt {attempt}: {error}; again in {:.1} s", pause.as_secs_f64());
+        let again_in = if pause < Duration::from_secs(10) {
+            format!("{:.1} s", pause.as_secs_f64())
+        } else {
+            humantime::format_duration(Duration::from_secs(pause.as_secs())).to_string()
+        };
+        let what = format!("attempt {attempt}: {error}; again in {again_in}");
         self.recent.in_trouble(part.names(), step, &what);
         part.trouble().last_error = Some(one_line(error, MAX_ERROR_BYTES).into());
     }

@@ -79,9 +79,9 @@ pub(super) fn flow(html: &mut Html, status: &Status) {
     spark(html, &flow.delivered_history);
     html.raw("</div>\n");
     count(html, "retrying-now", "Retrying", in_flight.retrying as u64, "now");
-    html.raw("<p class=\"muted\">")
+    html.raw("<p class=\"muted\">attempts repeated so far: ")
         .text(&number(flow.retried.total))
-        .raw(" attempts repeated so far</p></div>\n");
+        .raw("</p></div>\n");
     let letters = &status.dead_letters;
     html.raw("<div class=\"tile\" id=\"tile-dead-letters\"><h3>Dead letters</h3><p class=\"figure\">");
     match letters.total {
