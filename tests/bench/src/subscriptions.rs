@@ -39,7 +39,6 @@ impl Bench {
         let registered = [
             ("DISABLE_REGISTRATION", "false"),
             ("HTTP_PROXY", proxy.as_str()),
-            ("HEARTBEAT_INTERVAL", "1s"),
             ("K8S_DEPLOYMENT_NAME", NAME),
             ("K8S_NAMESPACE", "keptn"),
             ("K8S_NODE_NAME", "node"),
