@@ -10,7 +10,7 @@ use crate::figures::Figure::{
     PeakMemoryMebibytes, RecoveryMilliseconds, RequestsPerCycle, RequestsPerSecond, StaticBinaryMegabytes,
     SwapCachedMilliseconds, SwapCompiledMilliseconds,
 };
-use crate::goals::{Cell, Check, Measure, Target};
+use crate::goals::{Cell, Check, Column, Measure, Target};
 
 const fn target(what: &'static str, original: &'static str, checks: &'static [Check]) -> Target {
     Target { what, original, checks }
@@ -192,7 +192,14 @@ pub(crate) const TARGETS: &[Target] = &[
     target(
         "API proxy, 1 KB, 1 connection",
         "200",
-        &[core("API proxy, 1 KB × 1", LatencyP50Microseconds).at_most(60.0)],
+        // 60 µs where a direct request takes 13: that depends on how long an idle core takes to wake up.
+        &[Measure::More {
+            than: core("API proxy, 1 KB × 1", LatencyP50Microseconds).of(Column::Relay),
+            is: core("API proxy, 1 KB × 1", LatencyP50Microseconds),
+            times: 1.0,
+            what: "latency p50 above a direct request, µs",
+        }
+        .at_most(47.0)],
     ),
     target(
         "API proxy, 1 KB, 64 connections",
