@@ -194,11 +194,8 @@ impl Queue {
         let next = state.events.pop_front();
         if next.is_none() {
             state.is_served = false;
-        }
-        // What a burst took is given back while its events are taken through: they need the room elsewhere then.
-        let (n, capacity) = (state.events.len(), state.events.capacity());
-        if capacity > KEPT_CAPACITY && n < capacity / 4 {
-            state.events.shrink_to((2 * n).max(KEPT_CAPACITY));
+            // What a burst took is not kept.
+            state.events.shrink_to(KEPT_CAPACITY);
         }
         next
     }
