@@ -7,7 +7,7 @@
 //! which is neither. Whoever finds the [`Queue`] idle takes it through [`Dispatcher`], in order: an event that comes alone
 //! wakes no other task.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, LinkedList};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,8 +32,6 @@ use crate::trace::TraceContext;
 const MAX_EVENTS: usize = 65_536;
 /// Bytes of them.
 const MAX_BYTES: usize = 24 << 20;
-/// Places for events that are kept when there are none.
-const KEPT_CAPACITY: usize = 64;
 /// Time that the server gets to say that it knows of a change. A connection that is dead has been given up by then.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The same at the end; before, it is asked again after this.
@@ -171,9 +169,13 @@ struct Queue {
     handed_over: Notify,
 }
 
+#[expect(
+    clippy::linkedlist,
+    reason = "an event that is taken gives its place back, which its delivery needs: a burst peaks lower"
+)]
 #[derive(Debug, Default)]
 struct QueueState {
-    events: VecDeque<Received>,
+    events: LinkedList<Received>,
     /// Somebody does.
     is_served: bool,
     /// There will be no more.
@@ -194,8 +196,6 @@ impl Queue {
         let next = state.events.pop_front();
         if next.is_none() {
             state.is_served = false;
-            // What a burst took is not kept.
-            state.events.shrink_to(KEPT_CAPACITY);
         }
         next
     }
