@@ -1,6 +1,7 @@
 //! The one NATS connection of the process: made once, kept for ever, whatever the servers do.
 
 mod credentials;
+mod echo;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,7 @@ use async_nats::connection::State;
 use async_nats::{Client, Event, HeaderMap, Request, ServerAddr};
 use tokio::sync::watch;
 
+pub use self::echo::Echo;
 use crate::config::NatsConfig;
 use crate::metrics::Counters;
 use crate::tls::{self, Trust};

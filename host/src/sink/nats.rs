@@ -5,17 +5,19 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, message::PublishMessage};
 use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::coverage::{Coverage, Storage};
 use crate::event::Event;
-use crate::nats;
+use crate::nats::{self, Echo};
 use crate::streams::{LookupError, Streams};
 use crate::subject::{Subject, SubjectError};
 use crate::trace::TraceContext;
@@ -37,6 +39,8 @@ pub struct NatsSink {
     jetstream: jetstream::Context,
     streams: Streams,
     coverage: Coverage,
+    /// Made for the first event that no stream confirms.
+    echo: Arc<OnceCell<Echo>>,
 }
 
 /// Why an event was not sent.
@@ -91,6 +95,7 @@ impl NatsSink {
             jetstream: jetstream::new(client.clone()),
             streams,
             coverage: Coverage::default(),
+            echo: Arc::default(),
             client,
         }
     }
@@ -232,9 +237,9 @@ impl NatsSink {
 
     /// Waits until the server has handled what was sent over this connection.
     async fn confirm(&self, connection: &(String, u64)) -> Result<(), NatsSinkError> {
-        nats::round_trip(&self.client, SEND_TIMEOUT)
-            .await
-            .map_err(NatsSinkError::Unconfirmed)?;
+        let echo = self.echo.get_or_try_init(|| Echo::start(self.client.clone())).await;
+        let echo = echo.map_err(|error| NatsSinkError::Unconfirmed(error.to_string()))?;
+        echo.round_trip().await.map_err(NatsSinkError::Unconfirmed)?;
         // On another connection the message says nothing about events that went over the one before.
         if self.connection() == *connection {
             Ok(())
