@@ -4,7 +4,8 @@
 
 use serde_json::{Value, json};
 
-use crate::goals::{Check, Column, Limit, Target};
+use crate::figures::Figure;
+use crate::goals::{Check, Column, Limit, Measure, Target};
 use crate::row::MeasuredRow;
 
 /// A check, and what came of it.
@@ -22,6 +23,9 @@ pub(crate) struct Judged {
 const MAX_MISSED: usize = 2;
 const MAX_MISSED_BY: f64 = 1.3;
 
+/// What the relay took on the machine where the goals were set, as [`Judged::pace`].
+pub(crate) const PACE_OF_GOALS: f64 = 1.4;
+
 impl Judged {
     /// By what factor the limit is missed; 1 or less: it is met.
     pub(crate) fn missed_by(&self) -> Option<f64> {
@@ -31,6 +35,18 @@ impl Judged {
             Limit::AtMost(limit) => measured / limit,
             Limit::AtLeast(limit) => limit / measured,
         })
+    }
+
+    /// How fast the machine is at this moment: what the relay takes of it for 100,000 events of 1 KB.
+    pub(crate) fn pace(&self) -> Option<f64> {
+        match self.check.measure {
+            Measure::Ratio(cell, relay)
+                if relay.column == Column::Relay && cell.figure == Figure::CpuSecondsPer100000 =>
+            {
+                self.reference
+            }
+            _ => None,
+        }
     }
 
     pub(crate) fn is_met(&self) -> Option<bool> {
@@ -102,8 +118,7 @@ pub(crate) fn summary(judged: &[Judged]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figures::Figure;
-    use crate::goals::{Cell, Measure};
+    use crate::goals::Cell;
     use crate::rows::ROWS;
     use crate::targets::TARGETS;
     use std::collections::HashSet;

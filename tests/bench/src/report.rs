@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::Effort;
 use crate::figures::{Figure, Round};
 use crate::goals::Measure;
-use crate::judged::{Judged, summary};
+use crate::judged::{Judged, PACE_OF_GOALS, summary};
 use crate::row::MeasuredRow;
 
 /// One line of the table.
@@ -110,6 +110,12 @@ pub(crate) fn print_goals(judged: &[Judged]) -> std::io::Result<()> {
                 &format!("{} {}", limit.sign(), shown_limit(limit.value())),
                 &met,
             ])
+        )?;
+    }
+    if let Some(seconds) = judged.iter().find_map(Judged::pace) {
+        writeln!(
+            out,
+            "\nthe relay takes {seconds:.2} CPU s per 100,000 events of 1 KB here, and took {PACE_OF_GOALS} where the goals were set"
         )?;
     }
     writeln!(out, "\n{}", summary(judged))
