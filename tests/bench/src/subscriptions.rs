@@ -10,7 +10,7 @@ use test_support::{ControlPlane, Route, eventually};
 use crate::events::{Events, Load, PASSING_PROJECT, SUBJECT};
 use crate::figures::{Figure, Round};
 use crate::measured::Program;
-use crate::stage::{Bench, mebibytes};
+use crate::stage::{Bench, Stage, mebibytes};
 
 /// What the control plane asks for.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ const NAME: &str = "bench";
 const SOON: Duration = Duration::from_secs(20);
 
 impl Bench {
-    /// As throughput, where the last subscription matches and no other; and what they take of memory.
+    /// What they take of memory at rest; and as throughput, where the last subscription matches and no other.
     pub(crate) async fn subscriptions(
         &self,
         program: Program<'_>,
@@ -49,18 +49,24 @@ impl Bench {
         // All rounds learn of them with the second heartbeat: what they take at the start would be counted to it.
         control_plane.wait_for_answers(Route::Ping, 200, 1, SOON).await?;
         control_plane.set_subscriptions(&integration.id, subscriptions(wanted))?;
+        stage.warm_up(&events, 1).await?;
+        let memory = memory_at_rest(&stage).await?;
         let mut round = self.throughput_of(&mut stage, &events, n_events).await?;
-        let process = stage.measured.process();
-        // What the load took is given back soon.
-        let mut memory = process.resident_memory()?.now;
-        let _ = eventually(Duration::from_secs(3), async || {
-            memory = process.resident_memory().map_or(memory, |now| memory.min(now.now));
-            false
-        })
-        .await;
         round.push((Figure::MemoryMebibytes, mebibytes(memory)));
         Ok(round)
     }
+}
+
+/// What it took to learn of them is given back soon.
+async fn memory_at_rest(stage: &Stage) -> anyhow::Result<u64> {
+    let process = stage.measured.process();
+    let mut memory = process.resident_memory()?.now;
+    let _ = eventually(Duration::from_secs(5), async || {
+        memory = process.resident_memory().map_or(memory, |now| memory.min(now.now));
+        false
+    })
+    .await;
+    Ok(memory)
 }
 
 /// As many of one type as of another, each for its project; the last is the one that matches.
