@@ -229,6 +229,11 @@ pub(super) fn one_line(text: &str) -> String {
 
 /// The same with another length.
 pub(super) fn cut_line(text: &str, max_bytes: usize) -> String {
+    // Nearly all is, and each event that is dropped has a text.
+    let is_plain = |byte: &u8| (b' '..=b'~').contains(byte);
+    if text.len() <= max_bytes && text.as_bytes().iter().all(is_plain) {
+        return text.to_owned();
+    }
     let cut = &text[..text.floor_char_boundary(max_bytes)];
     let mut line: String = cut.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if cut.len() < text.len() {
