@@ -3,8 +3,10 @@
 //! Written by whoever knows (the topics of the configuration, or the control plane), read by the source and by
 //! [`crate::dispatch`]. It does not know how events arrive.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::subject::Subject;
 
@@ -137,7 +139,11 @@ impl Interest {
             Kind::Subscriptions(subscriptions) => {
                 let mut found = self.index.find(subject, |number| &subscriptions[number].event);
                 found.sort_unstable();
-                matches.extend(found.into_iter().map(|number| Some(Arc::clone(&subscriptions[number]))));
+                matches.extend(
+                    found
+                        .into_iter()
+                        .map(|number| Some(Arc::clone(&subscriptions[number as usize]))),
+                );
             }
         }
     }
@@ -151,28 +157,30 @@ struct Index {
     wildcards: Node,
 }
 
+/// Numbers of patterns that match.
+type Found = SmallVec<[u32; 4]>;
+
 #[derive(Debug, Default)]
 struct Node {
-    tokens: HashMap<Box<str>, Node>,
+    /// In their order: most nodes have one, for which a hash costs more than it finds.
+    tokens: Vec<(Box<str>, Node)>,
     any_token: Option<Box<Node>>,
     /// Numbers of the patterns that end here.
-    ending: Vec<usize>,
+    ending: Vec<u32>,
     /// Numbers of the patterns that go on with `>`.
-    tail: Vec<usize>,
+    tail: Vec<u32>,
 }
 
 impl Index {
     fn new<'a>(patterns: impl Iterator<Item = &'a Subject>) -> Self {
-        let mut literals = Vec::new();
+        let mut sorted: Vec<(_, u32)> = patterns.zip(0..).collect();
+        sorted.sort_unstable();
+        let (with_wildcard, literals): (Vec<_>, Vec<_>) =
+            sorted.into_iter().partition(|(pattern, _)| pattern.has_wildcard());
         let mut wildcards = Node::default();
-        for (number, pattern) in patterns.enumerate() {
-            if pattern.has_wildcard() {
-                wildcards.add(pattern, number);
-            } else {
-                literals.push((pattern, u32::try_from(number).expect("there is no room for so many")));
-            }
+        for (pattern, number) in with_wildcard {
+            wildcards.add(pattern, number);
         }
-        literals.sort_unstable();
         Self {
             literals: literals.into_iter().map(|(_, number)| number).collect(),
             wildcards,
@@ -180,45 +188,56 @@ impl Index {
     }
 
     /// The numbers of the patterns that `subject` matches; `pattern` has those that this was made of.
-    fn find<'a>(&self, subject: &str, pattern: impl Fn(usize) -> &'a Subject) -> Vec<usize> {
+    fn find<'a>(&self, subject: &str, pattern: impl Fn(usize) -> &'a Subject) -> Found {
         let text = |number: &u32| pattern(*number as usize).as_str();
         let first = self.literals.partition_point(|number| text(number) < subject);
         let same = self.literals[first..]
             .iter()
             .take_while(|number| text(number) == subject);
-        let mut found = same.map(|number| *number as usize).collect();
+        let mut found: Found = same.copied().collect();
         self.wildcards.find(Some(subject), &mut found);
         found
     }
 }
 
 impl Node {
-    fn add(&mut self, pattern: &Subject, number: usize) {
+    fn add(&mut self, pattern: &Subject, number: u32) {
         let mut node = self;
         let mut has_tail = false;
         for token in pattern.tokens() {
             match token {
                 ">" => has_tail = true,
                 "*" => node = node.any_token.get_or_insert_default(),
-                token => node = node.tokens.entry(token.into()).or_default(),
+                token => {
+                    let place = node.place(token).unwrap_or_else(|place| {
+                        node.tokens.insert(place, (token.into(), Self::default()));
+                        place
+                    });
+                    node = &mut node.tokens[place].1;
+                }
             }
         }
         if has_tail { &mut node.tail } else { &mut node.ending }.push(number);
     }
 
+    /// Where the token is; the error is where it would be.
+    fn place(&self, token: &str) -> Result<usize, usize> {
+        self.tokens.binary_search_by(|(other, _)| (**other).cmp(token))
+    }
+
     /// `rest` is what is left of the subject; none at its end.
-    fn find(&self, rest: Option<&str>, found: &mut Vec<usize>) {
+    fn find(&self, rest: Option<&str>, found: &mut Found) {
         let Some(rest) = rest else {
-            found.extend(&self.ending);
+            found.extend_from_slice(&self.ending);
             return;
         };
-        found.extend(&self.tail);
+        found.extend_from_slice(&self.tail);
         let (token, rest) = match rest.split_once('.') {
             Some((token, rest)) => (token, Some(rest)),
             None => (rest, None),
         };
-        if let Some(node) = self.tokens.get(token) {
-            node.find(rest, found);
+        if let Ok(place) = self.place(token) {
+            self.tokens[place].1.find(rest, found);
         }
         if let Some(node) = &self.any_token {
             node.find(rest, found);
@@ -315,8 +334,9 @@ mod tests {
             let event = Subject::literal(&subject).unwrap();
             let mut found = Index::new(patterns.iter()).find(&subject, |number| &patterns[number]);
             found.sort_unstable();
-            let expected: Vec<_> = (0..patterns.len()).filter(|&number| patterns[number].overlaps(&event)).collect();
-            prop_assert_eq!(found, expected);
+            let numbers = 0..u32::try_from(patterns.len()).unwrap();
+            let expected: Vec<_> = numbers.filter(|&number| patterns[number as usize].overlaps(&event)).collect();
+            prop_assert_eq!(found.to_vec(), expected);
         }
     }
 }
