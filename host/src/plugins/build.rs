@@ -13,7 +13,7 @@ use super::chain::Chain;
 use super::component::{self, Source};
 use super::error::LoadError;
 use super::host::{Host, is_native};
-use super::load::{load, load_precompiled};
+use super::load::{load, load_again, load_precompiled};
 use super::manifest::{self, Entry, Manifest};
 use super::plugin::Plugin;
 use super::problem::{ChainError, ChainProblem};
@@ -47,7 +47,7 @@ pub async fn build_chain(
         if entry.source == Source::Builtin(&BUILTINS[0]) && entry.config_places.is_none() {
             entry.settings.config = filter_config(&config.filter);
         }
-        match plugin(host, config, entry, previous).await {
+        match plugin(host, config, entry, previous, &plugins).await {
             Ok(plugin) => plugins.push(plugin),
             Err(found) => problems.extend(found),
         }
@@ -59,12 +59,13 @@ pub async fn build_chain(
     }
 }
 
-/// The plugin of one entry, or what is wrong with it.
+/// The plugin of one entry, or what is wrong with it. `earlier` stand before it.
 async fn plugin(
     host: &Arc<Host>,
     config: &Config,
     entry: Entry,
     previous: Option<&Chain>,
+    earlier: &[Arc<Plugin>],
 ) -> Result<Arc<Plugin>, Vec<ChainProblem>> {
     let problem = |reason: String| ChainProblem {
         plugin: Some(Arc::clone(&entry.settings.name)),
@@ -82,7 +83,14 @@ async fn plugin(
     let plugin = if let Some(plugin) = unchanged {
         Arc::clone(plugin)
     } else {
-        let loaded = loaded(host, config, &entry, &component.bytes).await;
+        let mut known = earlier
+            .iter()
+            .chain(previous.iter().flat_map(|previous| &previous.plugins));
+        let loaded = match known.find(|plugin| plugin.digest() == component.digest) {
+            // What may run as native code is for its own entry to say.
+            Some(same) if !is_native(&component.bytes) => load_again(host, same, entry.settings.clone()).await,
+            _ => loaded(host, config, &entry, &component.bytes).await,
+        };
         Arc::new(loaded.map_err(|error| match error {
             LoadError::Config(problems) => problems.iter().map(|found| entry.config_problem(found)).collect(),
             other => vec![problem(other.to_string())],

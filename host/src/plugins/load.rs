@@ -40,6 +40,15 @@ pub(super) async fn load_precompiled(host: &Arc<Host>, native: &[u8], settings: 
     start(host, &host.precompiled(native)?, digest, settings).await
 }
 
+/// A plugin of the same component as another, with other settings. They share its code, which costs memory, and processors
+/// more time the more of it there is.
+///
+/// # Errors
+/// Why it is not usable.
+pub(super) async fn load_again(host: &Arc<Host>, same: &Plugin, settings: Settings) -> Result<Plugin, LoadError> {
+    start(host, same.component(), same.digest().to_owned(), settings).await
+}
+
 async fn start(
     host: &Arc<Host>,
     component: &Component,

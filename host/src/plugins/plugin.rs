@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use wasmtime::component::Component;
+
 use super::bindings::exports::keptn::distributor::{filter, lifecycle, transform};
 use super::blocking;
 use super::context::{Context, Direction};
@@ -116,6 +118,11 @@ impl Plugin {
     /// SHA-256 of the component, in hexadecimal.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// Its code.
+    pub(super) fn component(&self) -> &Component {
+        self.template.pre.component()
     }
 
     /// Its own version.

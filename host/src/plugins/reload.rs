@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -22,7 +23,9 @@ use crate::config::Config;
 use crate::error_log::ErrorLog;
 
 /// A directory that never stands still gets no further candidates before its next change.
-const MAX_CANDIDATES: usize = 10;
+const MAX_CANDIDATES: u32 = 10;
+/// The pause before the second candidate; each further one waits for as much longer.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Demands that wait.
 const MAX_DEMANDS: usize = 8;
 
@@ -177,7 +180,9 @@ impl Reloader {
 
     /// A chain of what the directory holds, or what is wrong with it.
     async fn find(&mut self, mount: &Path, trigger: Trigger) -> Result<Found, Vec<String>> {
-        for _ in 0..MAX_CANDIDATES {
+        for attempt in 0..MAX_CANDIDATES {
+            // Whoever writes many files must come to an end first.
+            tokio::time::sleep(PAUSE * attempt).await;
             let look = look(mount).await.map_err(|error| {
                 self.seen = None;
                 vec![format!("PLUGINS_DIR: cannot read {}: {error}", mount.display())]
