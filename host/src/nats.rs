@@ -24,8 +24,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Messages between the socket and the task that takes them over at once; see [`crate::source::core`].
 const SUBSCRIPTION_CAPACITY: usize = 65_536;
 
-/// Bytes read at once.
-const READ_BUFFER_BYTES: u16 = 32 << 10;
+/// Bytes read at once. A message of 32 KiB fits with its subject: one that does not is copied when the rest of it comes.
+const READ_BUFFER_BYTES: u16 = 63 << 10;
 
 /// The connection, and what is known about it besides.
 #[derive(Debug)]

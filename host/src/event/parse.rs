@@ -58,6 +58,10 @@ pub(super) fn check_text(bytes: &[u8]) -> Result<(), Malformed> {
     if u32::try_from(bytes.len()).is_err() {
         return Err(Malformed::TooLarge);
     }
+    // Looking for ASCII alone is three times as fast, and most events are.
+    if bytes.is_ascii() {
+        return Ok(());
+    }
     match std::str::from_utf8(bytes) {
         Ok(_) => Ok(()),
         Err(error) => Err(Malformed::NotText(error.valid_up_to())),

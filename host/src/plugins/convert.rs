@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use base64::Engine as _;
+use smallvec::SmallVec;
 
 use super::bindings::exports::keptn::distributor::lifecycle::EventParts;
 use super::bindings::keptn::distributor::types::{
@@ -185,7 +186,7 @@ pub(super) struct Records<'r> {
     extensions: Vec<ExtensionParam<'r>>,
     data: Option<&'r LoweredData<'r>>,
     context: &'r Context<'r>,
-    labels: Vec<(&'r str, &'r str)>,
+    labels: SmallVec<[(&'r str, &'r str); 4]>,
     projects: Vec<&'r str>,
     stages: Vec<&'r str>,
     services: Vec<&'r str>,
