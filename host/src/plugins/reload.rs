@@ -181,8 +181,10 @@ impl Reloader {
     /// A chain of what the directory holds, or what is wrong with it.
     async fn find(&mut self, mount: &Path, trigger: Trigger) -> Result<Found, Vec<String>> {
         for attempt in 0..MAX_CANDIDATES {
-            // Whoever writes many files must come to an end first.
-            tokio::time::sleep(PAUSE * attempt).await;
+            if attempt > 0 {
+                // Whoever writes many files must come to an end first.
+                tokio::time::sleep(PAUSE * attempt).await;
+            }
             let look = look(mount).await.map_err(|error| {
                 self.seen = None;
                 vec![format!("PLUGINS_DIR: cannot read {}: {error}", mount.display())]
@@ -235,14 +237,14 @@ impl Reloader {
         let current = self.plugins.current_chain();
         if is_same(&current, &chain) {
             let generation = current.generation;
-            tracing::info!(
-                generation,
-                "PLUGINS_DIR holds the plugins that are in force; nothing is replaced"
-            );
             let mut status = self.status();
             status.origin = Origin::Directory;
             status.record(trigger, Outcome::Unchanged, generation, begun.elapsed(), &[]);
             drop(status);
+            tracing::info!(
+                generation,
+                "PLUGINS_DIR holds the plugins that are in force; nothing is replaced"
+            );
             return self.unchanged();
         }
         for plugin in &chain.plugins {
